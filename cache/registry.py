@@ -1,0 +1,54 @@
+"""One lazy registry for everything that has a name: backbones, heads, dataset layouts.
+
+A target is "module:attribute" and is imported when it is asked for, so that `mmdf --help` loads no torch.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from mmdf.cache.errors import UsageError
+
+T = TypeVar("T")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known name, or an empty one."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+class Registry(Generic[T]):
+    """Names to lazily imported objects of one kind.
+
+    Parameters
+    ----------
+    kind
+        What is registered, as it stands in error messages: "head", "dataset layout".
+    targets
+        Name to "package.module:attribute".
+    """
+
+    def __init__(self, kind: str, targets: dict[str, str]) -> None:
+        self.kind = kind
+        self._targets = dict(targets)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._targets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._targets
+
+    def get(self, name: str) -> T:
+        """The object called `name`; `UsageError` with the nearest name and the whole list if there is none."""
+        self.check(name)
+        module, attribute = self._targets[name].split(":")
+        found: Any = getattr(importlib.import_module(module), attribute)
+        return found
+
+    def check(self, name: str) -> None:
+        """Raise `UsageError` unless `name` is registered. Imports nothing."""
+        if name not in self._targets:
+            hint = did_you_mean(name, self._targets)
+            raise UsageError(f"Unknown {self.kind} '{name}'.{hint} Available: {', '.join(sorted(self._targets))}.")

@@ -1,0 +1,81 @@
+"""FeatureSpec: everything that changes a number in the cache, and the fingerprint made of it.
+
+Batch size, worker count, machine and library patch versions are provenance: they never enter the fingerprint.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+SPEC_SCHEMA = 1
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSpec:
+    """What was computed, exactly.
+
+    Attributes
+    ----------
+    backbone, view
+        Names; together the alias `backbone/view` that people type.
+    stream
+        "picture" or "sound": which label (video_label, audio_label) the feature can know about.
+    dim
+        Width of one embedding.
+    hop_s
+        Usual distance of two steps in seconds, None where steps are spread evenly over a clip of any length.
+    weights_digest
+        sha256 of the weights file, "none" for signal-level features.
+    """
+
+    backbone: str
+    view: str
+    stream: str
+    dim: int
+    hop_s: float | None
+    weights_digest: str
+    layers: str
+    pooling: str
+    padding: str
+    compute_dtype: str
+    storage_dtype: str
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    decoder: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SPEC_SCHEMA
+
+    @property
+    def alias(self) -> str:
+        """The readable name, e.g. `clip-vit-b32/frame`."""
+        return f"{self.backbone}/{self.view}"
+
+    @property
+    def fingerprint(self) -> str:
+        """blake2b-128 of the canonical JSON, as 32 hexadecimal digits."""
+        return hashlib.blake2b(canonical_json(self.to_dict()).encode(), digest_size=16).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeatureSpec) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "FeatureSpec":
+        """The inverse of `to_dict`."""
+        return FeatureSpec(**values)
+
+    def same_but_precision(self, other: "FeatureSpec") -> bool:
+        """Whether the two differ at most in compute precision (float16 on one machine, float32 on the other)."""
+        return replace(self, compute_dtype="") == replace(other, compute_dtype="")

@@ -1,0 +1,220 @@
+"""FeatureStore: the cache between the stages, a folder of immutable parts and their commit records.
+
+    mmdf.json                      format and version, read before anything else
+    specs/<fp>.json                what the feature is
+    features/<fp>/parts/…         arrays, a folder a part
+    index/<fp>/frag-*.parquet     commit records, a fragment a part
+    samples/, failures/, runs/     which item has which bytes, what could not be used, and who computed what
+    tmp/                           work in progress; anything in it may be deleted while nothing runs
+
+Readers ask for item ids and get ragged arrays. Nothing here knows what a backbone or a head is.
+"""
+
+import json
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmdf.cache.errors import CacheError, UsageError
+from mmdf.cache.index import Index, read_index
+from mmdf.cache.ledger import Ledger
+from mmdf.cache.manifest import Manifest
+from mmdf.cache.parts import read_part, sync_file
+from mmdf.cache.registry import did_you_mean
+from mmdf.cache.spec import FeatureSpec
+from mmdf.cache.writer import PartWriter
+
+FORMAT = "mmdf-store"
+VERSION = 1
+READ_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Embeddings of n items, one after the other, in the order they were asked for.
+
+    Attributes
+    ----------
+    values
+        (T, D) in the storage dtype.
+    offsets
+        (n + 1,) int64. An item without steps (missing, failed, or a file without that stream) has an empty range.
+    times_s
+        (T,) float64.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    times_s: np.ndarray
+
+    @property
+    def n_steps(self) -> np.ndarray:
+        """(n,) int64, steps of every item."""
+        return np.diff(self.offsets)
+
+
+class FeatureStore:
+    """A cache on disk. Open one with `FeatureStore.open`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ledger = Ledger(root)
+        self._indices: dict[str, Index] = {}
+
+    @staticmethod
+    def open(root: Path, create: bool = False) -> "FeatureStore":
+        """Open the store at `root`; with `create`, make it if nothing is there.
+
+        Raises
+        ------
+        CacheError
+            If there is no store, something else lies there, or a newer mmdf wrote it.
+        """
+        head = root / "mmdf.json"
+        if not head.exists():
+            if not create:
+                raise CacheError(f"No feature store at {root}. Make one: mmdf extract MANIFEST -s {root} -b BACKBONE")
+            _initialise(root)
+        try:
+            found = json.loads(head.read_text())
+            kind, version = found["format"], int(found["version"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CacheError(f"{head} cannot be read ({error}). Is {root} a feature store?") from error
+        if kind != FORMAT or version > VERSION:
+            raise CacheError(
+                f"{root} is in the format {kind} {version}; this mmdf reads {FORMAT} up to {VERSION}. "
+                "Upgrade mmdf (pip install -U mmdf), or extract into another folder."
+            )
+        return FeatureStore(root)
+
+    def specs(self) -> list[FeatureSpec]:
+        """Every feature in the store, by alias."""
+        found = []
+        for path in sorted((self.root / "specs").glob("*.json")):
+            spec = FeatureSpec.from_dict(json.loads(path.read_text()))
+            if spec.fingerprint != path.stem:
+                raise CacheError(f"{path} was altered: its content has the fingerprint {spec.fingerprint}.")
+            found.append(spec)
+        return sorted(found, key=lambda spec: (spec.alias, spec.fingerprint))
+
+    def find(self, name: str) -> FeatureSpec:
+        """The feature called `name`: an alias, a backbone with one view here, or the start of a fingerprint.
+
+        Raises
+        ------
+        UsageError
+            If there is none or more than one.
+        """
+        specs = self.specs()
+        found = [s for s in specs if name in (s.alias, s.backbone)] or [
+            s for s in specs if len(name) >= 6 and s.fingerprint.startswith(name)
+        ]
+        if not found:
+            names = sorted({spec.alias for spec in specs})
+            raise UsageError(
+                f"The store {self.root} has no feature '{name}'.{did_you_mean(name, names)} "
+                f"It has: {', '.join(names) or 'none'}."
+            )
+        if len(found) > 1:
+            shown = "; ".join(f"{s.fingerprint[:8]} = {s.alias} in {s.compute_dtype}" for s in found)
+            raise UsageError(f"'{name}' is not one feature but {len(found)}: {shown}. Name one by its fingerprint.")
+        return found[0]
+
+    def index(self, spec: FeatureSpec, refresh: bool = False) -> Index:
+        """What is committed of `spec`. Read once, then kept; `refresh` reads again."""
+        fingerprint = spec.fingerprint
+        if refresh or fingerprint not in self._indices:
+            self._indices[fingerprint] = read_index(self.root / "index" / fingerprint)
+        return self._indices[fingerprint]
+
+    def keys(self, manifest: Manifest) -> list[bytes | None]:
+        """The sample key of every item, None for items that were never seen by `mmdf extract`."""
+        known = self.ledger.samples()
+        pairs = zip(manifest.column("item_id"), manifest.column("size_bytes"), strict=True)
+        return [known.key(item_id, size) for item_id, size in pairs]
+
+    def missing(self, manifest: Manifest, spec: FeatureSpec) -> list[str]:
+        """Ids of the items whose embeddings of `spec` are not in the store."""
+        index = self.index(spec)
+        pairs = zip(manifest.column("item_id"), self.keys(manifest), strict=True)
+        return [item_id for item_id, key in pairs if key is None or key not in index]
+
+    def read(self, spec: FeatureSpec, manifest: Manifest) -> Ragged:
+        """Embeddings of every item of `manifest`, in its order; an empty range where there are none.
+
+        Raises
+        ------
+        CacheError
+            If a part is damaged. Nothing wrong is ever returned.
+        """
+        index = self.index(spec)
+        rows = np.array([-1 if k is None else index.position.get(k, -1) for k in self.keys(manifest)], np.int64)
+        steps = np.where(rows >= 0, index.n_steps[rows] if len(index.n_steps) else 0, 0)
+        offsets = np.concatenate([[0], np.cumsum(steps)])
+        values = np.empty((offsets[-1], spec.dim), spec.storage_dtype)
+        times_s = np.empty(offsets[-1])
+
+        stored = np.flatnonzero(steps > 0)
+        stored = stored[np.argsort(index.part[rows[stored]], kind="stable")]
+        numbers, first = np.unique(index.part[rows[stored]], return_index=True)
+
+        def fill(number: int, items: np.ndarray) -> None:
+            part = read_part(self._part_folder(spec, index.folders[number]))
+            for item in items:
+                start, low, high = index.start[rows[item]], offsets[item], offsets[item + 1]
+                values[low:high] = part.values[start : start + high - low]
+                times_s[low:high] = part.times_s[start : start + high - low]
+
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            list(pool.map(fill, numbers.tolist(), np.split(stored, first[1:])))
+        return Ragged(values, offsets, times_s)
+
+    def writer(self, spec: FeatureSpec, run_id: str) -> PartWriter:
+        """A writer for one new part of `spec`; registers the spec."""
+        fingerprint = spec.fingerprint
+        for folder in (self.root / "specs", self._part_folder(spec, ""), self.root / "index" / fingerprint):
+            folder.mkdir(parents=True, exist_ok=True)
+        path = self.root / "specs" / f"{fingerprint}.json"
+        if not path.exists():
+            write_json(path, spec.to_dict(), self.root / "tmp")
+        return PartWriter(self.root, spec, run_id)
+
+    def _part_folder(self, spec: FeatureSpec, folder: str) -> Path:
+        return self.root / "features" / spec.fingerprint / "parts" / folder
+
+
+def _initialise(root: Path) -> None:
+    if root.exists() and (not root.is_dir() or any(p.name != "tmp" for p in root.iterdir())):
+        raise CacheError(f"{root} is not empty and not a feature store. Give -s a new folder.")
+    for name in ("specs", "features", "index", "samples", "failures", "runs", "tmp"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    write_json(root / "mmdf.json", {"format": FORMAT, "version": VERSION}, root / "tmp")
+
+
+def write_json(path: Path, value: object, temporary_folder: Path) -> None:
+    """Write JSON whole or not at all, and force it to disk."""
+    temporary_folder.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_folder / f"{uuid.uuid4().hex}.json"
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    sync_file(temporary)
+    os.replace(temporary, path)
+    sync_file(path.parent)
+
+
+def pooled(ragged: Ragged) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over time of every item, (n, 2 D) float32, and which items have steps, (n,) bool.
+
+    Items without steps get NaN, never zeros that look like an embedding.
+    """
+    n_items, dim = len(ragged.n_steps), ragged.values.shape[1]
+    present = ragged.n_steps > 0
+    out = np.full((n_items, 2 * dim), np.nan, np.float32)
+    for item in np.flatnonzero(present):
+        steps = ragged.values[ragged.offsets[item] : ragged.offsets[item + 1]].astype(np.float32)
+        out[item, :dim] = steps.mean(0)
+        out[item, dim:] = steps.std(0)
+    return out, present
