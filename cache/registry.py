@@ -3,9 +3,12 @@
 A target is "module:attribute" and is imported when it is asked for, so that `mmdf --help` loads no torch.
 """
 
+import ast
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mmdf.cache.errors import UsageError
@@ -46,6 +49,13 @@ class Registry(Generic[T]):
         module, attribute = self._targets[name].split(":")
         found: Any = getattr(importlib.import_module(module), attribute)
         return found
+
+    def describe(self, name: str) -> str:
+        """The first line of the docstring of the module where `name` lives, read without importing it."""
+        self.check(name)
+        spec = importlib.util.find_spec(self._targets[name].split(":")[0])
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
     def check(self, name: str) -> None:
         """Raise `UsageError` unless `name` is registered. Imports nothing."""

@@ -1,6 +1,6 @@
 """`mmdf extract --dry-run`: what a run would do, from headers alone. Loads no model and writes nothing."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,8 @@ def estimate(
     by_modality: dict[str, list[Item]] = defaultdict(list)
     for item in manifest.items():
         by_modality[item.modality].append(item)
-    seconds, bytes_, unreadable = 0.0, Counter(dict.fromkeys(names, 0.0)), 0
+    seconds, unreadable = 0.0, 0
+    bytes_ = dict.fromkeys(names, 0.0)
     for modality, items in sorted(by_modality.items()):
         infos, bad = _probed(manifest, items)
         unreadable += bad

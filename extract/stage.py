@@ -31,6 +31,7 @@ from mmdf.extract.workers import DecodePool
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
+_SHOWN_FAILURES = 10
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,20 @@ class Summary:
             "seconds": {name: round(s, 3) for name, s in self.seconds.items()},
             "bottleneck": self.bottleneck,
         }
+
+    def to_text(self) -> str:
+        """A few lines for people: counts, what failed and why, where the time went."""
+        lines = [
+            f"{self.n_items} items: {self.n_computed} embeddings computed, {self.n_present} items were complete, "
+            f"{self.n_absent} absent (a silent film has no speech), {len(self.failures)} failed."
+        ]
+        shown = list(self.failures.values())[:_SHOWN_FAILURES]
+        lines += [f"  FAILED {failure.path}: {failure.message}" for failure in shown]
+        if len(self.failures) > len(shown):
+            lines.append(f"  and {len(self.failures) - len(shown)} more: see `mmdf cache info`.")
+        spent = ", ".join(f"{name} {s:.1f} s" for name, s in self.seconds.items() if name != "total" and s >= 0.05)
+        lines.append(f"{self.seconds['total']:.1f} s ({spent}). Most of it: {self.bottleneck}.")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ Looked for in this order: `--weights DIR`, the Hugging Face cache, and only with
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmdf.cache.errors import UsageError, WeightsError
-from mmdf.extract.backbones import Card
+from mmdf.extract.backbones import Card, card_of
 
 CONFIG_FILES = ("config.json", "preprocessor_config.json")
 # Either is loaded without running code: safetensors by design, .bin through torch's weights_only.
@@ -39,6 +40,17 @@ def find_weights(card: Card, weights_dir: Path | None = None, download: bool = F
             "then run this again (or add --download here, or --weights DIR if they lie elsewhere)."
         )
     return _weight_file(folder)
+
+
+def check_weights(names: Sequence[str], weights_dir: Path | None = None, download: bool = False) -> None:
+    """Raise `UsageError` or `WeightsError` for the first name that is unknown or has no weights here.
+
+    With `download` missing weights are fine, being fetched later.
+    """
+    for name in names:
+        card = card_of(name)
+        if not (download and card.hub_id):
+            find_weights(card, weights_dir)
 
 
 def fetch_command(card: Card) -> str:

@@ -8,11 +8,12 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from mmdf.cache.errors import MediaError
+from mmdf.cache.errors import MediaError, MmdfError
 from mmdf.extract.media.decode import Decoded, DecodeRequest, decode
 
 # A worker is replaced after so many files: decord leaks slowly (decord#208).
@@ -61,6 +62,11 @@ def _result(request: DecodeRequest, future: ProcessFuture) -> Decoded:
     except FutureTimeoutError:
         timeout_s = request.limits.timeout_s
         return Decoded(error=MediaError(f"decoding took more than {timeout_s:.0f} s. Look at the file, or cut it."))
+    except BrokenProcessPool as broken:
+        raise MmdfError(
+            "The decode workers cannot be kept alive, perhaps for lack of memory. What was committed is safe: "
+            "run the same command again, with fewer --workers."
+        ) from broken
     except ProcessExpired as expired:
         return Decoded(
             error=MediaError(f"the decoder crashed on it (exit code {expired.exitcode}). Re-encode the file.")

@@ -10,6 +10,7 @@ from transformers import AutoImageProcessor, CLIPVisionModelWithProjection, Dino
 from mmdf.cache.errors import WeightsError
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
 from mmdf.extract.backbones.preprocess import Recipe, prepare
+from mmdf.extract.backbones.pretrained import pretrained
 from mmdf.extract.views import Views
 
 
@@ -55,18 +56,12 @@ def _there(pixels: torch.Tensor | None) -> torch.Tensor:
     return pixels
 
 
-def _pretrained(context: LoadContext, model_class: Any, **options: Any) -> tuple[Any, Recipe]:
-    """A transformers model and its preprocessing, from a local folder and never from the network."""
+def _pretrained(context: LoadContext, model_class: Any) -> tuple[Any, Recipe]:
+    model = pretrained(context, model_class)
     try:
-        model = model_class.from_pretrained(
-            context.folder, dtype=context.dtype, attn_implementation="sdpa", local_files_only=True, **options
-        )
-        processor = AutoImageProcessor.from_pretrained(context.folder, local_files_only=True)
+        return model, Recipe.of_processor(AutoImageProcessor.from_pretrained(context.folder, local_files_only=True))
     except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{context.folder} does not hold the weights of '{context.card.name}' ({error}). Fetch them anew."
-        ) from error
-    return model.eval().requires_grad_(False).to(context.device), Recipe.of_processor(processor)
+        raise WeightsError(f"{context.folder} lacks a usable preprocessor_config.json ({error}). Fetch it.") from error
 
 
 def load_clip(context: LoadContext) -> Backbone:

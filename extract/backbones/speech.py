@@ -13,6 +13,7 @@ from transformers import AutoModel
 
 from mmdf.cache.errors import WeightsError
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
+from mmdf.extract.backbones.pretrained import pretrained
 from mmdf.extract.media.sampling import window_starts
 from mmdf.extract.views import SOUND_RATE_HZ, Views
 
@@ -60,16 +61,11 @@ def load_speech(context: LoadContext) -> Backbone:
     Wav2Vec2: Baevski et al. 2020; HuBERT: Hsu et al. 2021. We differ from downstream use in s3prl in averaging over a
     window instead of keeping 50 Hz steps, which is what a pooled probe sees anyway.
     """
+    model = pretrained(context, AutoModel)
     try:
-        model = AutoModel.from_pretrained(
-            context.folder, dtype=context.dtype, attn_implementation="sdpa", local_files_only=True
-        )
         processor = json.loads((context.folder / "preprocessor_config.json").read_text())
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{context.folder} does not hold the weights of '{context.card.name}' ({error}). Fetch them anew."
-        ) from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{context.folder} lacks a usable preprocessor_config.json ({error}). Fetch it.") from error
     if processor.get("sampling_rate", SOUND_RATE_HZ) != SOUND_RATE_HZ:
         raise WeightsError(f"{context.folder} wants {processor['sampling_rate']} Hz; sound here is {SOUND_RATE_HZ} Hz.")
-    model = model.eval().requires_grad_(False).to(context.device)
     return SpeechBackbone(context, model, bool(processor.get("do_normalize", True)))

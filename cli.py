@@ -1,0 +1,330 @@
+"""The command `mmdf`: one thin function a verb, which parses, calls one function and prints.
+
+Results go to stdout, progress and logs to stderr. Nothing heavy is imported before a verb needs it, so `--help` loads
+no torch. Exit codes: 0 ok, 1 unexpected, 2 usage, 3 finished with failed items, 4 invalid data or cache, 5 weights not
+available, 130 interrupted.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mmdf import __version__
+from mmdf.cache.errors import MmdfError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Multimodal deepfake detection: extract embeddings once, train detection heads in minutes, evaluate honestly.",
+)
+manifest_app = typer.Typer(no_args_is_help=True, help="Describe a data set: one row a file, with labels and splits.")
+cache_app = typer.Typer(no_args_is_help=True, help="Look into a feature store.")
+app.add_typer(manifest_app, name="manifest")
+app.add_typer(cache_app, name="cache")
+
+ManifestArgument = Annotated[Path, typer.Argument(help="Manifest, made by `mmdf manifest build`.")]
+ManifestOption = Annotated[Path, typer.Option("--manifest", "-m", help="Manifest, made by `mmdf manifest build`.")]
+StoreOption = Annotated[Path, typer.Option("--store", "-s", help="Folder of the feature store.")]
+RootOption = Annotated[Path | None, typer.Option(help="Root of the media, if they have moved since.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Folder with weights, instead of the hub cache.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch missing weights from the Hugging Face hub.")]
+DeviceOption = Annotated[str, typer.Option(envvar="MMDF_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+SeedOption = Annotated[int, typer.Option(help="Of everything random here.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log everything, and show tracebacks.")] = False,
+) -> None:
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("mmdf").setLevel(logging.DEBUG if debug else logging.WARNING)
+    if version:
+        typer.echo(f"mmdf {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point: run the command line, turn expected errors into one sentence and an exit code."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except MmdfError as error:
+        if logging.getLogger("mmdf").isEnabledFor(logging.DEBUG):
+            raise
+        typer.echo(f"mmdf: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("mmdf: interrupted. What was committed is safe; the same command goes on from there.", err=True)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _print(as_json: bool, document: Any, text: str) -> None:
+    typer.echo(json.dumps({"schema": 1} | document, indent=2) if as_json else text)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def _progress_bar(what: str, total: int) -> Iterator[Any]:
+    """A callable (done, failed) behind a bar on stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=total)
+
+        def advance(done: int, failed: int = 0) -> None:
+            bar.update(task, advance=done, description=f"{what}, {failed} failed" if failed else what)
+
+        yield advance
+
+
+@manifest_app.command("build", epilog="Example: mmdf manifest build --layout folders ~/data/faces -o faces.parquet")
+def manifest_build(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set, or the table.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Manifest to write.")],
+    layout: Annotated[str, typer.Option(help="How the data set is laid out: `mmdf list layouts`.")] = "folders",
+    dataset: Annotated[str | None, typer.Option(help="Name of the data set. Default: the name of ROOT.")] = None,
+    table: Annotated[str | None, typer.Option(help="Layout table: the file's name in ROOT.")] = None,
+    resplit: Annotated[bool, typer.Option("--resplit", help="Make new splits even if the data have some.")] = False,
+    seed: SeedOption = 0,
+    json_: JsonOption = False,
+) -> None:
+    """Write the manifest of a data set; splits are made where there are none."""
+    from mmdf.cache.splits import describe, split_counts
+    from mmdf.extract.datasets.build import build_manifest
+
+    manifest = build_manifest(layout, root, dataset, seed=seed, resplit=resplit, table=table)
+    manifest.write(out)
+    _print(json_, {"manifest": str(out), "splits": split_counts(manifest)}, f"{describe(manifest)}\nWritten to {out}.")
+
+
+@manifest_app.command("check", epilog="Example: mmdf manifest check faces.parquet")
+def manifest_check(manifest: ManifestArgument, root: RootOption = None, json_: JsonOption = False) -> None:
+    """Check columns, labels, paths and splits; refuse a manifest whose splits overlap."""
+    from mmdf.cache.manifest import Manifest
+    from mmdf.cache.splits import check_manifest, describe, split_counts
+
+    found = Manifest.read(manifest, root)
+    check_manifest(found)
+    _print(json_, {"manifest": str(manifest), "splits": split_counts(found)}, f"{describe(found)}\nNo overlap: good.")
+
+
+@app.command(epilog="Example: mmdf extract faces.parquet -s store -b efficientnet-lite0,spectrum")
+def extract(
+    manifest: ManifestArgument,
+    store: StoreOption,
+    backbones: Annotated[str, typer.Option("--backbones", "-b", help="Names, comma-separated: `mmdf list backbones`.")],
+    weights: WeightsOption = None,
+    download: DownloadOption = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Decode processes; 0 decodes in this one.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass; halved when memory runs out.")] = 32,
+    frames: Annotated[int, typer.Option(min=1, help="Frames a video, spread evenly.")] = 16,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
+    timeout_s: Annotated[float, typer.Option(min=1, help="Seconds a file may take to decode.")] = 120.0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    root: RootOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Stage one: media to embeddings. Stop it when you like; the same command goes on from there."""
+    from mmdf.cache.manifest import Manifest
+    from mmdf.extract.media.sampling import Sampling
+
+    names = [name.strip() for name in backbones.split(",") if name.strip()]
+    found, sampling = Manifest.read(manifest, root), Sampling(frames=frames)
+    if dry_run:
+        from mmdf.extract.estimate import estimate
+
+        estimated = estimate(found, store, names, sampling, weights)
+        _print(json_, estimated.to_dict(), estimated.to_text())
+        return
+    # Before torch is imported: missing weights are told within a second.
+    from mmdf.extract.weights import check_weights
+
+    check_weights(names, weights, download)
+    from mmdf.extract.media.limits import Limits
+    from mmdf.extract.run import ExtractOptions, run_extract
+    from mmdf.extract.stage import ExtractConfig
+
+    config = ExtractConfig(batch_size, 64, workers, retry_failed, sampling, Limits(timeout_s=timeout_s))
+    options = ExtractOptions(weights, download, device, dtype, limit, config)
+    with _progress_bar("extract", min(len(found), limit or len(found))) as progress:
+        summary = run_extract(found, store, names, options, progress, _say)
+    _print(json_, summary.to_dict(), summary.to_text())
+    raise typer.Exit(3 if summary.failures else 0)
+
+
+@app.command(epilog="Example: mmdf train probe -s store -m faces.parquet -o detectors/probe")
+def train(
+    head: Annotated[str, typer.Argument(help="Kind of head: `mmdf list heads`.")],
+    store: StoreOption,
+    manifest: ManifestOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the detector to write.")],
+    features: Annotated[str | None, typer.Option("--features", "-f", help="Comma-separated; default all.")] = None,
+    seed: SeedOption = 0,
+    json_: JsonOption = False,
+) -> None:
+    """Stage two: train a head on the cached embeddings of the train split, choose everything else on val."""
+    from mmdf.cache.manifest import Manifest
+    from mmdf.cache.store import FeatureStore
+    from mmdf.fuse.heads import heads
+
+    heads.check(head)
+    found, opened = Manifest.read(manifest), FeatureStore.open(store)
+    names = [name.strip() for name in features.split(",")] if features else None
+    from mmdf.fuse.train import train as train_head
+
+    detector = train_head(head, opened, found, names, seed=seed)
+    detector.save(out)
+    _print(json_, {"detector": str(out)} | detector.summary(), f"{detector.to_text()}\nWritten to {out}.")
+
+
+@app.command(epilog="Example: mmdf predict detectors/probe -s store -m faces.parquet -o scores/probe.parquet")
+def predict(
+    detector: Annotated[Path, typer.Argument(help="Folder of a detector.")],
+    store: StoreOption,
+    manifest: ManifestOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Score table to write.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test; default all.")] = "test",
+    json_: JsonOption = False,
+) -> None:
+    """Score the items of one split with a detector."""
+    from mmdf.cache.manifest import Manifest
+    from mmdf.cache.store import FeatureStore
+
+    found = Manifest.read(manifest).require_split(split)
+    opened = FeatureStore.open(store)
+    from mmdf.fuse.detector import Detector
+
+    table = Detector.load(detector).predict(opened, found)
+    table.write(out)
+    n_scored = len(found) - table.table.column("score").null_count
+    _print(json_, {"scores": str(out), "items": len(found), "scored": n_scored}, f"Scored {n_scored} of {len(found)}.")
+
+
+@app.command(epilog="Example: mmdf evaluate scores/probe.parquet")
+def evaluate(
+    scores: Annotated[Path, typer.Argument(help="Score table, made by `mmdf predict`.")],
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples for the intervals.")] = 1000,
+    seed: SeedOption = 0,
+    json_: JsonOption = False,
+) -> None:
+    """All metrics of one score table, overall and by method, each with a 95 % interval."""
+    from mmdf.cache.scores import ScoreTable
+    from mmdf.evaluate.assess import assess, to_text
+
+    assessment = assess(ScoreTable.read(scores), resamples, seed)
+    _print(json_, assessment.to_dict(), to_text(assessment))
+
+
+@app.command(epilog="Example: mmdf report scores/probe.parquet scores/late.parquet -o report")
+def report(
+    scores: Annotated[list[Path], typer.Argument(help="Score tables on the same items, one a detector.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the report.")],
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Detectors compared",
+    json_: JsonOption = False,
+) -> None:
+    """A page with tables, ROC curves, confusion matrices and failure cases: open report/index.html."""
+    from mmdf.cache.scores import ScoreTable
+    from mmdf.evaluate.report import named_by_file, write_report
+
+    page = write_report(out, {name: ScoreTable.read(path) for name, path in named_by_file(scores).items()}, title)
+    _print(json_, {"report": str(page)}, f"Written to {page}.")
+
+
+@app.command(epilog="Example: mmdf detect interview.mp4 photo.jpg -d detectors/late")
+def detect(
+    files: Annotated[list[Path], typer.Argument(help="Images, sound files or videos.")],
+    detector: Annotated[Path, typer.Option("--detector", "-d", envvar="MMDF_DETECTOR", help="Folder of a detector.")],
+    weights: WeightsOption = None,
+    download: DownloadOption = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """One answer a file: fake, real, or cannot say, with the calibrated score."""
+    from mmdf.evaluate.detect import detect as detect_files
+    from mmdf.extract.run import ExtractOptions
+
+    options = ExtractOptions(weights, download, device, dtype)
+    verdicts = detect_files(detector, files, options)
+    document = {"detector": str(detector), "verdicts": [verdict.to_dict() for verdict in verdicts]}
+    _print(json_, document, "\n".join(verdict.to_text() for verdict in verdicts))
+    raise typer.Exit(3 if any(verdict.score is None for verdict in verdicts) else 0)
+
+
+@cache_app.command("info", epilog="Example: mmdf cache info store")
+def cache_info(store: Annotated[Path, typer.Argument(help="Folder of a store.")], json_: JsonOption = False) -> None:
+    """Every feature in a store: items, steps, size, weights, precision; and what failed."""
+    from mmdf.cache.describe import describe_store, to_text
+
+    description = describe_store(store)
+    _print(json_, description, to_text(description))
+
+
+@cache_app.command("verify", epilog="Example: mmdf cache verify store --level 2")
+def cache_verify(
+    store: Annotated[Path, typer.Argument(help="Folder of a store.")],
+    level: Annotated[int, typer.Option(min=0, max=2, help="0 files, 1 checksums of chunks, 2 every row.")] = 1,
+    json_: JsonOption = False,
+) -> None:
+    """Hold a store against its own checksums; exit code 4 if something is damaged."""
+    from mmdf.cache.describe import report_to_dict, report_to_text
+    from mmdf.cache.store import FeatureStore
+    from mmdf.cache.verify import verify_store
+
+    found = verify_store(FeatureStore.open(store), level)
+    _print(json_, report_to_dict(found), report_to_text(found))
+    raise typer.Exit(4 if found.findings else 0)
+
+
+@app.command("list", epilog="Example: mmdf list backbones")
+def list_(what: Annotated[str, typer.Argument(help="backbones, heads or layouts.")], json_: JsonOption = False) -> None:
+    """What there is to choose from."""
+    from mmdf.evaluate.catalogue import catalogue
+
+    rows, text = catalogue(what)
+    _print(json_, {what: rows}, text)
+
+
+@app.command(epilog="Example: mmdf doctor")
+def doctor(json_: JsonOption = False) -> None:
+    """Check this machine: versions, device and precision, and which weights are here."""
+    from mmdf.evaluate.catalogue import examine
+
+    findings, text = examine()
+    _print(json_, {"findings": findings}, text)
+
+
+@app.command(epilog="Example: mmdf demo -o demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to work in.")] = Path("demo"),
+    seed: SeedOption = 0,
+) -> None:
+    """The whole path on a corpus drawn and spoken by code: media, manifest, extract, train, evaluate, report."""
+    from mmdf.evaluate.demo import run_demo
+
+    run_demo(out, seed, _progress_bar, typer.echo)
