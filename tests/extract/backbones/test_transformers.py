@@ -230,7 +230,7 @@ def test_weights_with_a_gap_are_refused_and_not_filled_with_noise(tmp_path: Path
 
 
 def test_a_checkpoint_for_pretraining_holds_the_encoder(tmp_path: Path) -> None:
-    config = transformers.VideoMAEConfig(**VIT, decoder_num_hidden_layers=1, decoder_hidden_size=32)
+    config = transformers.VideoMAEConfig(**VIT, decoder_num_hidden_layers=1, decoder_hidden_size=24)
     processor = transformers.VideoMAEImageProcessor()
     save(tmp_path / "videomae-base", transformers.VideoMAEForPreTraining(config), processor)
     assert load("videomae-base", tmp_path).spec.dim == 32

@@ -1,0 +1,242 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmdf.cli import main
+
+
+class Shell:
+    """Runs the command line in this process; keeps what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in arguments])
+        self.out, self.err = self._capsys.readouterr()
+        code = caught.value.code
+        assert isinstance(code, int)
+        return code
+
+
+@pytest.fixture
+def mmdf(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(capsys)
+
+
+@pytest.fixture
+def faces(tmp_path: Path, make_image) -> Path:
+    """A tree real/, fake/ of pictures: fakes have a grid of dots, as some generators leave behind."""
+    import numpy as np
+    from PIL import Image
+
+    for number in range(60):
+        for label in ("real", "fake"):
+            path = make_image(f"faces/{label}/{number}.png", size=(64, 64), seed=2 * number + (label == "fake"))
+            if label == "fake":
+                pixels = np.array(Image.open(path)).astype(int)
+                pixels[::4, ::4] += 40
+                Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path)
+    return tmp_path / "faces"
+
+
+def median_seconds(*command: str) -> float:
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "mmdf", *command], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    return sorted(seconds)[2]
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    assert median_seconds("--help") < 0.5
+    code = "import sys\nfrom mmdf.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.stderr.write(str('torch' in sys.modules or 'numpy' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("False")
+
+
+def test_version(mmdf: Shell) -> None:
+    assert mmdf("--version") == 0
+    assert mmdf.out == "mmdf 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("extract",),
+        ("extract", "m.parquet", "-s", "store", "-b", "lfcc", "--batch-size", "0"),
+        ("list", "hats"),
+    ],
+)
+def test_usage_errors_are_2(mmdf: Shell, arguments: tuple) -> None:
+    assert mmdf(*arguments) == 2
+    assert mmdf.err
+
+
+def test_the_whole_path(mmdf: Shell, faces: Path) -> None:
+    assert mmdf("manifest", "build", "--layout", "folders", faces, "-o", "faces.parquet", "--json") == 0
+    assert json.loads(mmdf.out)["splits"]["train"]["real"] > 20
+    assert mmdf("manifest", "check", "faces.parquet") == 0
+    assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum,toy-picture", "--dry-run", "--json") == 0
+    planned = json.loads(mmdf.out)
+    assert planned["items"] == {"image": 120}
+    assert planned["bytes"]["spectrum"] == 120 * (128 * 2 + 8)
+    assert not Path("store").exists()
+    assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum,toy-picture", "--workers", 0, "--json") == 0
+    assert json.loads(mmdf.out)["computed"] == 240
+    assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum", "--dry-run", "--json") == 0
+    assert json.loads(mmdf.out)["cached"] == {"spectrum": 120}
+    assert mmdf("cache", "info", "store", "--json") == 0
+    assert {f["name"] for f in json.loads(mmdf.out)["features"]} == {"spectrum/frame", "toy-picture/frame"}
+    assert mmdf("cache", "verify", "store", "--level", 2) == 0
+    for head in ("probe", "early", "late"):
+        assert mmdf("train", head, "-s", "store", "-m", "faces.parquet", "-o", f"d/{head}") == 0
+        assert mmdf("predict", f"d/{head}", "-s", "store", "-m", "faces.parquet", "-o", f"scores/{head}.parquet") == 0
+    assert mmdf("evaluate", "scores/probe.parquet", "--json", "--resamples", 200) == 0
+    assert "0." in mmdf.out
+    assert mmdf("report", "scores/probe.parquet", "scores/late.parquet", "-o", "report") == 0
+    assert "probe" in Path("report/index.html").read_text()
+    fake, real = (sorted((faces / label).glob("*.png"))[0] for label in ("fake", "real"))
+    assert mmdf("detect", fake, real, "-d", "d/probe", "--json") == 0
+    verdicts = json.loads(mmdf.out)["verdicts"]
+    assert verdicts[0]["score"] > verdicts[1]["score"]
+    assert mmdf("detect", fake, "-d", "d/probe") == 0
+    assert mmdf.out.startswith(f"{fake}: ")
+    assert mmdf.out.count("\n") == 1
+
+
+def build(mmdf: Shell, root: Path) -> None:
+    assert mmdf("manifest", "build", root, "-o", "m.parquet") == 0
+
+
+def test_bad_files_are_exit_3_and_named(mmdf: Shell, faces: Path) -> None:
+    (faces / "real" / "0.png").write_bytes(b"")
+    (faces / "fake" / "1.png").write_text("text")
+    build(mmdf, faces)
+    assert mmdf("extract", "m.parquet", "-s", "store", "-b", "toy-picture", "--workers", 0) == 3
+    assert "118 embeddings computed" in mmdf.out
+    assert "real/0.png: the file is empty (0 bytes)" in mmdf.out
+    assert "fake/1.png: this is not an image" in mmdf.out
+    assert mmdf("cache", "info", "store") == 0
+    assert "2 file(s) failed" in mmdf.out
+
+
+def test_missing_weights_are_exit_5_within_a_second(mmdf: Shell, faces: Path, tmp_path: Path) -> None:
+    build(mmdf, faces)
+    command = ("extract", "m.parquet", "-s", "store", "-b", "clip-vit-b32", "--weights", str(tmp_path))
+    assert mmdf(*command) == 5
+    for part in ("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268", "hf download"):
+        assert part in mmdf.err
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "mmdf", *command], capture_output=True, check=False)
+    assert (done.returncode, time.perf_counter() - started < 1) == (5, True)
+    assert mmdf(*command, "--dry-run") == 0
+    assert "Weights missing" in mmdf.out
+
+
+def test_an_empty_folder(mmdf: Shell, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert mmdf("manifest", "build", tmp_path / "empty", "-o", "m.parquet") == 4
+    assert mmdf.err.startswith("mmdf: ")
+    assert "Traceback" not in mmdf.err
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("file_nam,label\na.png,real\n", "path"),
+        ("path,label\na.png,perhaps\n", "perhaps"),
+        ("path,label\n../secret.png,real\n", "outside"),
+    ],
+)
+def test_tables_that_cannot_be_read(mmdf: Shell, make_image, tmp_path: Path, table: str, said: str) -> None:
+    make_image("data/a.png")
+    make_image("secret.png")
+    (tmp_path / "data" / "meta.csv").write_text(table)
+    assert mmdf("manifest", "build", "--layout", "table", tmp_path / "data", "-o", "m.parquet") == 4
+    assert said in mmdf.err
+    assert "Traceback" not in mmdf.err
+
+
+def test_a_store_from_the_future(mmdf: Shell, faces: Path) -> None:
+    build(mmdf, faces)
+    Path("store").mkdir()
+    Path("store/mmdf.json").write_text(json.dumps({"format": "mmdf-store", "version": 99}))
+    assert mmdf("extract", "m.parquet", "-s", "store", "-b", "toy-picture") == 4
+    assert "Upgrade mmdf" in mmdf.err
+    assert mmdf("cache", "info", "store") == 4
+
+
+def test_a_detector_whose_features_the_store_lacks(mmdf: Shell, faces: Path) -> None:
+    build(mmdf, faces)
+    for backbone in ("toy-picture", "spectrum"):
+        assert mmdf("extract", "m.parquet", "-s", backbone, "-b", backbone, "--workers", 0) == 0
+    assert mmdf("train", "probe", "-s", "toy-picture", "-m", "m.parquet", "-o", "d") == 0
+    assert mmdf("predict", "d", "-s", "spectrum", "-m", "m.parquet", "-o", "s.parquet") == 4
+    assert "toy-picture" in mmdf.err
+    assert "mmdf extract" in mmdf.err
+
+
+def test_names_are_suggested(mmdf: Shell, faces: Path) -> None:
+    build(mmdf, faces)
+    assert mmdf("extract", "m.parquet", "-s", "store", "-b", "efficientnet-lite") == 2
+    assert "Did you mean 'efficientnet-lite0'" in mmdf.err
+    assert mmdf("train", "prob", "-s", "store", "-m", "m.parquet", "-o", "d") == 2
+    assert "Did you mean 'probe'" in mmdf.err
+    assert mmdf("manifest", "build", "--layout", "folder", faces, "-o", "n.parquet") == 2
+    assert "Did you mean 'folders'" in mmdf.err
+
+
+def test_things_that_are_not_there(mmdf: Shell) -> None:
+    assert mmdf("manifest", "check", "none.parquet") == 4
+    assert mmdf("cache", "info", "none") == 4
+    assert mmdf("evaluate", "none.parquet") == 4
+    assert mmdf("detect", "none.png", "-d", "none") == 4
+    assert "mmdf train" in mmdf.err or "detector" in mmdf.err
+
+
+def test_detect_says_when_it_cannot(mmdf: Shell, faces: Path, tmp_path: Path) -> None:
+    build(mmdf, faces)
+    assert mmdf("extract", "m.parquet", "-s", "store", "-b", "toy-picture", "--workers", 0) == 0
+    assert mmdf("train", "probe", "-s", "store", "-m", "m.parquet", "-o", "d") == 0
+    (tmp_path / "bad.png").write_text("text")
+    assert mmdf("detect", "bad.png", "-d", "d") == 3
+    assert "CANNOT SAY (this is not an image" in mmdf.out
+    (tmp_path / "notes.txt").write_text("text")
+    assert mmdf("detect", "notes.txt", "-d", "d") == 4
+    assert "does not end like a medium" in mmdf.err
+
+
+def test_interrupting_is_130(mmdf: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(what: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmdf.evaluate.catalogue.catalogue", interrupt)
+    assert mmdf("list", "heads") == 130
+
+
+def test_lists_and_doctor(mmdf: Shell) -> None:
+    for what in ("backbones", "heads", "layouts"):
+        assert mmdf("list", what, "--json") == 0
+        assert json.loads(mmdf.out)[what]
+    assert mmdf("doctor", "--json") == 0
+    assert {f["state"] for f in json.loads(mmdf.out)["findings"]} <= {"PASS", "WARN"}
+
+
+@pytest.mark.slow
+def test_the_installed_command_works_from_elsewhere(tmp_path: Path) -> None:
+    command = Path(sys.executable).parent / "mmdf"
+    done = subprocess.run([command, "list", "heads"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "probe" in done.stdout
