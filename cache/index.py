@@ -14,23 +14,24 @@ import pyarrow.parquet as pq
 from mmdf.cache.errors import CacheError
 from mmdf.cache.parts import sync_file
 
+# A row that lacks one of the columns that are not nullable names nothing: reading it is refused.
 SCHEMA = pa.schema(
     [
-        ("sample_key", pa.binary(16)),
-        ("part_id", pa.string()),
-        ("folder", pa.string()),
+        pa.field("sample_key", pa.binary(16), nullable=False),
+        pa.field("part_id", pa.string(), nullable=False),
+        pa.field("folder", pa.string(), nullable=False),
         ("row", pa.int32()),
-        ("start", pa.int64()),
-        ("n_steps", pa.int32()),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("n_steps", pa.int32(), nullable=False),
         ("dim", pa.int32()),
         ("t0_s", pa.float64()),
         ("hop_s", pa.float64()),
         ("status", pa.string()),
         ("reason", pa.string()),
-        ("row_crc32", pa.uint32()),
+        pa.field("row_crc32", pa.uint32(), nullable=False),
         ("norm_mean", pa.float32()),
         ("run_id", pa.string()),
-        ("committed_at_ns", pa.int64()),
+        pa.field("committed_at_ns", pa.int64(), nullable=False),
     ]
 )
 
@@ -70,13 +71,11 @@ def read_index(folder: Path) -> Index:
     paths = sorted(folder.glob("frag-*.parquet"))
     tables = [read_fragment(path) for path in paths]
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    table = table.sort_by([("committed_at_ns", "ascending"), ("part_id", "ascending"), ("row", "ascending")])
-    position: dict[bytes, int] = {}
-    for row, key in enumerate(table.column("sample_key").to_pylist()):
-        position.setdefault(key, row)
+    # Fragments, not rows, are sorted: a fragment is one commit, so a million rows cost no sort.
+    table = pa.concat_tables(sorted(tables, key=_commit_order)) if tables else SCHEMA.empty_table()
     parts = table.column("folder").combine_chunks().dictionary_encode()
     return Index(
-        position,
+        _first_position(table.column("sample_key").combine_chunks()),
         parts.dictionary.to_pylist(),
         np.asarray(parts.indices, np.int64),
         np.asarray(table.column("start"), np.int64),
@@ -86,14 +85,31 @@ def read_index(folder: Path) -> Index:
     )
 
 
-def read_fragment(path: Path) -> pa.Table:
-    """One commit record; `CacheError` if it cannot be read."""
+def _commit_order(table: pa.Table) -> tuple[int, str]:
+    if not len(table):
+        return (0, "")
+    return (table.column("committed_at_ns")[0].as_py(), table.column("part_id")[0].as_py())
+
+
+def _first_position(keys: pa.FixedSizeBinaryArray) -> dict[bytes, int]:
+    """Sample key to the first row that holds it. Straight from the buffer: `to_pylist` is slow."""
+    if not len(keys):
+        return {}
+    width = keys.type.byte_width
+    raw = np.frombuffer(keys.buffers()[1], f"V{width}", len(keys), keys.offset * width).tolist()
+    # A dictionary keeps the last of equal keys, so it is filled from the end.
+    return dict(zip(reversed(raw), range(len(raw) - 1, -1, -1), strict=True))
+
+
+def read_fragment(path: Path, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """One commit record; `CacheError` if it cannot be read, or is no record of this schema."""
     try:
-        return pq.read_table(path, schema=SCHEMA)
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns=schema.names).select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise CacheError(
-            f"The index fragment {path} is damaged ({error}). Delete it and run `mmdf extract` again: "
-            "only its part is computed anew."
+            f"The record {path} is damaged ({error}). Delete it and run `mmdf extract` again: "
+            "only what it names is computed anew."
         ) from error
 
 
@@ -102,7 +118,9 @@ def commit_table(table: pa.Table, path: Path, temporary: Path) -> bool:
 
     The link is exclusive, so of two writers one wins and the other knows; both folders must be on one file system.
     """
-    pq.write_table(table, temporary, compression="zstd")
+    temporary.parent.mkdir(exist_ok=True)
+    # Parquet checks no bytes unless told to: a flipped bit in `start` would point at another sample.
+    pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     sync_file(temporary)
     try:
         os.link(temporary, path)

@@ -9,13 +9,12 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mmdf.cache.index import commit_table
+from mmdf.cache.index import commit_table, read_fragment
 
 SAMPLES = pa.schema(
     [
@@ -100,7 +99,8 @@ class Ledger:
 
     def add_samples(self, seen: Sequence[Seen]) -> None:
         """Commit sightings."""
-        self._append("samples", SAMPLES, [asdict(s) | {"seen_at_ns": time.time_ns()} for s in seen])
+        now_ns = time.time_ns()
+        self._append("samples", SAMPLES, [vars(s) | {"seen_at_ns": now_ns} for s in seen])
 
     def failures(self) -> pa.Table:
         """Every failure ever recorded, oldest first."""
@@ -109,9 +109,10 @@ class Ledger:
     def add_failures(self, failures: Sequence[Failure], run_id: str) -> None:
         """Commit failures; messages are cut at 500 characters."""
         now_ns = time.time_ns()
-        rows = [asdict(f) | {"run_id": run_id, "failed_at_ns": now_ns} for f in failures]
+        rows = [vars(f) | {"run_id": run_id, "failed_at_ns": now_ns} for f in failures]
         for row in rows:
-            row["message"] = row["message"][:MESSAGE_CHARACTERS]
+            # A message may quote a file name that is no UTF-8, which Parquet refuses.
+            row["message"] = row["message"][:MESSAGE_CHARACTERS].encode(errors="backslashreplace").decode()
         self._append("failures", FAILURES, rows)
 
     def add_run(self, run_id: str, record: Mapping) -> Path:
@@ -123,7 +124,7 @@ class Ledger:
 
     def _read(self, name: str, schema: pa.Schema) -> pa.Table:
         paths = sorted((self._root / name).glob("*.parquet"))
-        tables = [pq.read_table(path, schema=schema) for path in paths]
+        tables = [read_fragment(path, schema) for path in paths]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
     def _append(self, name: str, schema: pa.Schema, rows: Sequence[dict]) -> None:

@@ -4,6 +4,7 @@ Label 1 = fake everywhere, null = unknown. Times are seconds in float64. Paths a
 leave it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmdf.cache.errors import DataError
+from mmdf.cache.errors import DataError, UsageError
 from mmdf.cache.registry import did_you_mean
 
 MODALITIES = ("image", "audio", "video")
@@ -95,7 +96,13 @@ class Manifest:
     def of(items: Sequence[Item], root: Path) -> "Manifest":
         """A manifest of `items`. Raises `DataError` where an item breaks the contract."""
         rows = [asdict(item) for item in items]
-        return validated(pa.Table.from_pylist(rows, schema=SCHEMA), root)
+        try:
+            table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"An item has a value of the wrong type: {error}.") from error
+        except UnicodeEncodeError as error:
+            raise DataError(f"A name is not valid UTF-8: {error.object!a}. Rename the file.") from error
+        return validated(table, root)
 
     @staticmethod
     def read(path: Path, root: Path | None = None) -> "Manifest":
@@ -145,6 +152,18 @@ class Manifest:
     def split(self, name: str) -> "Manifest":
         """The items of one split."""
         return self.take(np.array([value == name for value in self.column("split")], dtype=bool))
+
+    def require_split(self, name: str | None) -> "Manifest":
+        """The items of one split, or all for None. Raises if there is no such split, or nothing in it."""
+        if name is None:
+            return self
+        if name not in SPLITS:
+            raise UsageError(f"Unknown split '{name}'.{did_you_mean(name, SPLITS)} Known: {', '.join(SPLITS)}.")
+        found = self.split(name)
+        if not len(found):
+            there = sorted({value for value in self.column("split") if value is not None}, key=SPLITS.index)
+            raise DataError(f"The manifest has no items in split '{name}'. It has: {', '.join(there) or 'no splits'}.")
+        return found
 
     def with_splits(self, splits: Sequence[str | None]) -> "Manifest":
         """The same items with another split column."""
@@ -197,13 +216,15 @@ def validated(table: pa.Table, root: Path) -> Manifest:
 
 def _check_values(manifest: Manifest) -> None:
     for name in REQUIRED:
-        if manifest.table.column(name).null_count:
+        if any(not value for value in manifest.column(name)):
             raise DataError(f"Column '{name}' has empty values. Every row needs one.")
     _check_vocabulary(manifest, "modality", MODALITIES)
     _check_vocabulary(manifest, "split", SPLITS)
     _check_vocabulary(manifest, "family", FAMILIES)
     for name in ("label", "video_label", "audio_label"):
         _check_vocabulary(manifest, name, (0, 1))
+    for name in ("duration_s", "size_bytes"):
+        _check_amount(manifest, name)
     ids = manifest.column("item_id")
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
@@ -211,7 +232,8 @@ def _check_values(manifest: Manifest) -> None:
         raise DataError(f"item_id '{twice}' stands in two rows. Every item needs an id of its own.")
     for item_id, segments in zip(ids, manifest.column("fake_segments"), strict=True):
         for segment in segments or ():
-            if not 0 <= segment["start_s"] < segment["end_s"] or segment["stream"] not in STREAMS:
+            start_s, end_s = (math.nan if segment[n] is None else segment[n] for n in ("start_s", "end_s"))
+            if not 0 <= start_s < end_s < math.inf or segment["stream"] not in STREAMS:
                 raise DataError(f"Item '{item_id}' has the segment {segment}: 0 <= start_s < end_s, stream {STREAMS}.")
 
 
@@ -220,3 +242,9 @@ def _check_vocabulary(manifest: Manifest, name: str, allowed: tuple) -> None:
         if value is not None and value not in allowed:
             wanted = ", ".join(str(a) for a in allowed)
             raise DataError(f"Row {row + 1} has {name} '{value}'. Known: {wanted}, or empty for unknown.")
+
+
+def _check_amount(manifest: Manifest, name: str) -> None:
+    for row, value in enumerate(manifest.column(name)):
+        if value is not None and not 0 <= value < math.inf:
+            raise DataError(f"Row {row + 1} has {name} {value}. It is zero or more, or empty for unknown.")

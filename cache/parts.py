@@ -5,8 +5,11 @@ A part is written once, whole, into a folder nobody reads; `store.py` decides wh
 """
 
 import hashlib
+import itertools
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from zarr.codecs import Crc32cCodec
 from mmdf.cache.errors import CacheError
 
 CHUNK_BYTES = 8 * 2**20
+CRC_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -80,22 +84,58 @@ def _create(group: zarr.Group, name: str, values: np.ndarray, chunks: tuple, fil
 
 
 def read_part(folder: Path) -> Part:
-    """Read a part whole. Raises `CacheError` on a missing or damaged chunk, naming the remedy."""
-    try:
+    """Read a part whole. Raises `CacheError` on a missing or damaged file, naming the remedy."""
+    with _damage(folder):
+        return _checked_part(zarr.open_group(store=folder, mode="r", zarr_format=3))
+
+
+def check_files(folder: Path) -> tuple[int, int, int]:
+    """Check that every chunk file of a part is there and has its full size; nothing is decoded.
+
+    Returns the number of items, the number of steps and the width that the metadata name.
+
+    Raises
+    ------
+    CacheError
+        If a file is missing, cut short, or metadata cannot be read.
+    """
+    with _damage(folder):
         group = zarr.open_group(store=folder, mode="r", zarr_format=3)
-        loaded = {name: _array(group, name)[...] for name in ("data", "times_s", "offsets")}
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        arrays = {name: _array(group, name) for name in ("data", "times_s", "offsets")}
+        for name, array in arrays.items():
+            n_bytes = math.prod(array.chunks) * array.dtype.itemsize + CRC_BYTES
+            counts = [math.ceil(size / chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
+            for coordinates in itertools.product(*map(range, counts)):
+                path = folder.joinpath(name, "c", *map(str, coordinates))
+                if path.stat().st_size != n_bytes:
+                    raise ValueError(f"{path} has {path.stat().st_size} bytes instead of {n_bytes}")
+        n_steps, dim = arrays["data"].shape
+        return arrays["offsets"].shape[0] - 1, n_steps, dim
+
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    # A flipped byte in a zarr.json surfaces as nearly anything: unknown argument, division by a zero chunk size.
+    except (OSError, LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise CacheError(
             f"The part {folder} is damaged ({type(error).__name__}: {error}). "
             "Delete its fragment under index/ and run `mmdf extract` again: only this part is computed anew."
         ) from error
-    part = Part(np.asarray(loaded["data"]), np.asarray(loaded["times_s"]), np.asarray(loaded["offsets"]))
-    rows = _array(group, "data").chunks[0]
-    if len(part.values) and (np.isnan(part.values[::rows, 0]).any() or np.isnan(part.times_s).any()):
-        raise CacheError(
-            f"The part {folder} has a hole: a chunk file is missing. "
-            "Delete its fragment under index/ and run `mmdf extract` again."
-        )
+
+
+def _checked_part(group: zarr.Group) -> Part:
+    data, times, starts = (_array(group, name) for name in ("data", "times_s", "offsets"))
+    offsets = np.asarray(starts[...])
+    # The metadata carry no checksum, so they must agree with each other before anything of their size is allocated.
+    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        raise ValueError("offsets do not ascend from 0")
+    if data.shape != (offsets[-1], data.chunks[-1]) or times.shape != (offsets[-1],):
+        raise ValueError(f"data {data.shape} and times_s {times.shape} for {offsets[-1]} steps")
+    part = Part(np.asarray(data[...]), np.asarray(times[...]), offsets)
+    if np.isnan(part.values[:: data.chunks[0]]).any() or np.isnan(part.times_s).any():
+        raise ValueError("a chunk file is missing")
     return part
 
 

@@ -85,5 +85,5 @@ class ScoreTable:
             table = pq.read_table(path)
             info = json.loads((table.schema.metadata or {})[_INFO_KEY])
             return ScoreTable(table.cast(SCHEMA), info)
-        except (pa.ArrowInvalid, OSError, KeyError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise DataError(f"{path} is not a score table ({error}). Make one: mmdf predict … -o {path}") from error

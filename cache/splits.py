@@ -63,7 +63,7 @@ def assign_splits(manifest: Manifest, seed: int, fractions: dict[str, float] | N
     """Give every item a split: grouped by identity, source and pair, stratified by label and method, seeded.
 
     Greedy: groups in order of size (ties shuffled by `seed`) each go where they leave the strata nearest to their
-    targets. The target of a stratum in a split is its count times the split's fraction.
+    targets. The target of a stratum in a split is its count times the split's fraction. No split stays empty.
 
     Raises
     ------
@@ -94,12 +94,15 @@ def _greedy(counts: np.ndarray, order: np.ndarray, fractions: np.ndarray) -> np.
     target = fractions[:, None] * total
     have = np.zeros_like(target)
     choice = np.zeros(len(counts), dtype=int)
-    for group in order:
+    for n_placed, group in enumerate(order):
         # The change in squared relative distance to the target, if the group went to each split in turn.
         gap = (target - have) / total
         step = counts[group] / total
         cost = ((gap - step) ** 2 - gap**2).sum(1)
         cost -= 1e-6 * gap.sum(1)
+        empty = have.sum(1) == 0
+        if empty.sum() >= len(order) - n_placed:
+            cost[~empty] = np.inf
         choice[group] = int(np.argmin(cost))
         have[choice[group]] += counts[group]
     return choice
@@ -118,3 +121,35 @@ def split_counts(manifest: Manifest) -> dict[str, dict[str, int]]:
             table[split] = {"items": int(rows.sum()), "groups": len(set(groups[rows].tolist()))}
             table[split] |= {name: found.get(name, 0) for name in ("real", "fake", "unknown")}
     return table
+
+
+def describe(manifest: Manifest) -> str:
+    """The counts a split as a table for a terminal, with a warning for each split that cannot serve."""
+    counts = split_counts(manifest)
+    lines = [f"{'split':<6} {'items':>7} {'groups':>7} {'real':>7} {'fake':>7} {'unknown':>8}"]
+    for split, row in counts.items():
+        numbers = f"{row['items']:>7} {row['groups']:>7} {row['real']:>7} {row['fake']:>7} {row['unknown']:>8}"
+        lines.append(f"{split:<6} {numbers}")
+    for split in SPLITS:
+        missing = [name for name in ("real", "fake") if not counts.get(split, {}).get(name)]
+        if missing:
+            lines.append(f"Warning: split '{split}' has no {' and no '.join(missing)} items.")
+    return "\n".join(lines)
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a manifest with files that are missing, paths that leave the root, or splits that overlap.
+
+    Raises
+    ------
+    DataError
+        With the first offenders named and what to do.
+    """
+    missing = [item.path for item in manifest.items() if not manifest.file(item).is_file()]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DataError(
+            f"{len(missing)} of {len(manifest)} files are not under {manifest.root}: {shown}. "
+            "If the data have moved, say where: --root FOLDER. Else build the manifest anew."
+        )
+    check_overlap(manifest)

@@ -93,12 +93,7 @@ class FeatureStore:
 
     def specs(self) -> list[FeatureSpec]:
         """Every feature in the store, by alias."""
-        found = []
-        for path in sorted((self.root / "specs").glob("*.json")):
-            spec = FeatureSpec.from_dict(json.loads(path.read_text()))
-            if spec.fingerprint != path.stem:
-                raise CacheError(f"{path} was altered: its content has the fingerprint {spec.fingerprint}.")
-            found.append(spec)
+        found = [read_spec(path) for path in sorted((self.root / "specs").glob("*.json"))]
         return sorted(found, key=lambda spec: (spec.alias, spec.fingerprint))
 
     def find(self, name: str) -> FeatureSpec:
@@ -164,10 +159,17 @@ class FeatureStore:
 
         def fill(number: int, items: np.ndarray) -> None:
             part = read_part(self._part_folder(spec, index.folders[number]))
-            for item in items:
-                start, low, high = index.start[rows[item]], offsets[item], offsets[item + 1]
-                values[low:high] = part.values[start : start + high - low]
-                times_s[low:high] = part.times_s[start : start + high - low]
+            starts, lows, n_steps = index.start[rows[items]], offsets[items], steps[items]
+            if part.values.shape[1:] != (spec.dim,) or part.values.dtype != values.dtype:
+                raise self._mismatch(spec, index.folders[number])
+            if starts.min() < 0 or (starts + n_steps).max() > len(part.values):
+                raise self._mismatch(spec, index.folders[number])
+            # Items that are neighbours in the part and in the answer are copied as one run.
+            joined = (lows[1:] == lows[:-1] + n_steps[:-1]) & (starts[1:] == starts[:-1] + n_steps[:-1])
+            heads = np.flatnonzero(np.concatenate([[True], ~joined]))
+            for low, start, length in zip(lows[heads], starts[heads], np.add.reduceat(n_steps, heads), strict=True):
+                values[low : low + length] = part.values[start : start + length]
+                times_s[low : low + length] = part.times_s[start : start + length]
 
         with ThreadPoolExecutor(READ_THREADS) as pool:
             list(pool.map(fill, numbers.tolist(), np.split(stored, first[1:])))
@@ -176,7 +178,9 @@ class FeatureStore:
     def writer(self, spec: FeatureSpec, run_id: str) -> PartWriter:
         """A writer for one new part of `spec`; registers the spec."""
         fingerprint = spec.fingerprint
-        for folder in (self.root / "specs", self._part_folder(spec, ""), self.root / "index" / fingerprint):
+        # tmp too: copying a store often drops its empty folders.
+        folders = (self.root / "specs", self._part_folder(spec, ""), self.root / "index" / fingerprint)
+        for folder in (*folders, self.root / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
         path = self.root / "specs" / f"{fingerprint}.json"
         if not path.exists():
@@ -186,13 +190,44 @@ class FeatureStore:
     def _part_folder(self, spec: FeatureSpec, folder: str) -> Path:
         return self.root / "features" / spec.fingerprint / "parts" / folder
 
+    def _mismatch(self, spec: FeatureSpec, folder: str) -> CacheError:
+        return CacheError(
+            f"The part {self._part_folder(spec, folder)} is not what the index and the spec of {spec.alias} say. "
+            "Delete its fragment under index/ and run `mmdf extract` again: only this part is computed anew."
+        )
+
 
 def _initialise(root: Path) -> None:
-    if root.exists() and (not root.is_dir() or any(p.name != "tmp" for p in root.iterdir())):
+    head = root / "mmdf.json"
+    foreign = root.exists() and (not root.is_dir() or any(p.name != "tmp" for p in root.iterdir()))
+    # Asked again: another process may have made the store since.
+    if foreign and not head.exists():
         raise CacheError(f"{root} is not empty and not a feature store. Give -s a new folder.")
-    for name in ("specs", "features", "index", "samples", "failures", "runs", "tmp"):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    write_json(root / "mmdf.json", {"format": FORMAT, "version": VERSION}, root / "tmp")
+    # The head comes first, so that a crash or a second process never meets folders without it.
+    write_json(head, {"format": FORMAT, "version": VERSION}, root / "tmp")
+    for name in ("specs", "features", "index", "samples", "failures", "runs"):
+        (root / name).mkdir(exist_ok=True)
+
+
+def read_spec(path: Path) -> FeatureSpec:
+    """The spec in a file that is named by its fingerprint; `CacheError` if it was altered or cannot be read."""
+    try:
+        spec = FeatureSpec.from_dict(json.loads(path.read_text()))
+        fingerprint = spec.fingerprint
+    except (OSError, ValueError, TypeError) as error:
+        raise CacheError(f"The spec {path} cannot be read ({error}). {_spec_remedy(path)}") from error
+    if fingerprint != path.stem:
+        raise CacheError(
+            f"The spec {path} was altered: its content has the fingerprint {fingerprint}. {_spec_remedy(path)}"
+        )
+    return spec
+
+
+def _spec_remedy(path: Path) -> str:
+    return (
+        f"Restore it from a copy of the store, or delete it and index/{path.stem} and run `mmdf extract` again: "
+        "the feature is computed anew."
+    )
 
 
 def write_json(path: Path, value: object, temporary_folder: Path) -> None:

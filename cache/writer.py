@@ -18,6 +18,8 @@ from mmdf.cache.index import SCHEMA, commit_table
 from mmdf.cache.parts import Part, part_id, sync_file, write_part
 from mmdf.cache.spec import FeatureSpec
 
+KEY_BYTES = 16
+
 
 class PartWriter:
     """One part in the making. Use `FeatureStore.writer`; one writer belongs to one thread."""
@@ -35,17 +37,22 @@ class PartWriter:
         return len(self._rows)
 
     def add(self, key: bytes, values: np.ndarray, times_s: np.ndarray) -> None:
-        """Add one sample: `values` (T, D), T >= 1, and `times_s` (T,) in seconds.
+        """Add one sample: `values` (T, D), T >= 1, and `times_s` (T,) in seconds. Both are copied.
 
         Raises
         ------
         MediaError
             If a value is not finite or too large for the storage dtype: such a vector is a failure, not data.
         """
+        _check_key(key)
         if values.ndim != 2 or values.shape[1] != self.spec.dim or not len(values) or len(values) != len(times_s):
             raise ValueError(f"expected (T >= 1, {self.spec.dim}) and (T,), got {values.shape} and {times_s.shape}")
         with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(values, dtype=self.spec.storage_dtype)
+            # Always a copy: the caller's batch buffer may be filled again before the commit.
+            stored = np.array(values, dtype=self.spec.storage_dtype, order="C")
+        times_s = np.array(times_s, np.float64)
+        if not np.isfinite(times_s).all():
+            raise MediaError(f"{self.spec.alias} got a step without a time: look at the file, it may be damaged.")
         if not np.isfinite(stored).all():
             raise MediaError(
                 f"{self.spec.alias} gave NaN, infinity or a value beyond {self.spec.storage_dtype}: "
@@ -63,15 +70,16 @@ class PartWriter:
                 "hop_s": hop_s,
                 "status": "ok",
                 "row_crc32": zlib.crc32(stored.tobytes()),
-                "norm_mean": float(np.linalg.norm(stored.astype(np.float32), axis=1).mean()),
+                "norm_mean": float(np.linalg.norm(stored.astype(np.float64), axis=1).mean()),
             }
         )
         self._values.append(stored)
-        self._times_s.append(np.asarray(times_s, np.float64))
+        self._times_s.append(times_s)
         self._n_steps += len(stored)
 
     def absent(self, key: bytes, reason: str) -> None:
         """Record that the file lacks what the feature needs (a silent film has no speech): a status, not a failure."""
+        _check_key(key)
         self._rows.append(
             {
                 "sample_key": key,
@@ -111,3 +119,9 @@ class PartWriter:
         write_part(temporary, part)
         temporary.rename(folder)
         sync_file(folder.parent)
+
+
+def _check_key(key: bytes) -> None:
+    # Refused here, where one sample is at stake, and not at the commit, where the whole part would be lost.
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"expected a sample key of {KEY_BYTES} bytes, got {len(key)}: take it from `sample_key`")
