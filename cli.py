@@ -8,8 +8,7 @@ available, 130 interrupted.
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -54,7 +53,7 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Entry point: run the command line, turn expected errors into one sentence and an exit code."""
+    """Run the command line; turn expected errors into one sentence and an exit code."""
     try:
         app(args=list(arguments) if arguments is not None else None)
     except MmdfError as error:
@@ -76,27 +75,8 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-@contextmanager
-def _progress_bar(what: str, total: int) -> Iterator[Any]:
-    """A callable (done, failed) behind a bar on stderr."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total)
-
-        def advance(done: int, failed: int = 0) -> None:
-            bar.update(task, advance=done, description=f"{what}, {failed} failed" if failed else what)
-
-        yield advance
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @manifest_app.command("build", epilog="Example: mmdf manifest build --layout folders ~/data/faces -o faces.parquet")
@@ -153,7 +133,7 @@ def extract(
     from mmdf.cache.manifest import Manifest
     from mmdf.extract.media.sampling import Sampling
 
-    names = [name.strip() for name in backbones.split(",") if name.strip()]
+    names = _names(backbones)
     found, sampling = Manifest.read(manifest, root), Sampling(frames=frames)
     if dry_run:
         from mmdf.extract.estimate import estimate
@@ -165,13 +145,14 @@ def extract(
     from mmdf.extract.weights import check_weights
 
     check_weights(names, weights, download)
+    from mmdf.evaluate.terminal import progress_bar
     from mmdf.extract.media.limits import Limits
     from mmdf.extract.run import ExtractOptions, run_extract
     from mmdf.extract.stage import ExtractConfig
 
     config = ExtractConfig(batch_size, 64, workers, retry_failed, sampling, Limits(timeout_s=timeout_s))
     options = ExtractOptions(weights, download, device, dtype, limit, config)
-    with _progress_bar("extract", min(len(found), limit or len(found))) as progress:
+    with progress_bar("extract", min(len(found), limit or len(found))) as progress:
         summary = run_extract(found, store, names, options, progress, _say)
     _print(json_, summary.to_dict(), summary.to_text())
     raise typer.Exit(3 if summary.failures else 0)
@@ -194,7 +175,7 @@ def train(
 
     heads.check(head)
     found, opened = Manifest.read(manifest), FeatureStore.open(store)
-    names = [name.strip() for name in features.split(",")] if features else None
+    names = _names(features) if features else None
     from mmdf.fuse.train import train as train_head
 
     detector = train_head(head, opened, found, names, seed=seed)
@@ -251,7 +232,8 @@ def report(
     from mmdf.cache.scores import ScoreTable
     from mmdf.evaluate.report import named_by_file, write_report
 
-    page = write_report(out, {name: ScoreTable.read(path) for name, path in named_by_file(scores).items()}, title)
+    tables = {name: ScoreTable.read(path) for name, path in named_by_file(scores).items()}
+    page = write_report(out, tables, title)
     _print(json_, {"report": str(page)}, f"Written to {page}.")
 
 
@@ -327,4 +309,4 @@ def demo(
     """The whole path on a corpus drawn and spoken by code: media, manifest, extract, train, evaluate, report."""
     from mmdf.evaluate.demo import run_demo
 
-    run_demo(out, seed, _progress_bar, typer.echo)
+    run_demo(out, seed, typer.echo)

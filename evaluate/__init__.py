@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Scores to knowledge: metrics, intervals, figures, reports, and the verbs that need both stages."""

@@ -5,7 +5,6 @@ It shows that the machine works from media to verdict. It shows nothing about de
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mmdf.cache.splits import describe
 from mmdf.cache.store import FeatureStore
 from mmdf.evaluate.assess import assess, to_text
 from mmdf.evaluate.report import write_report
+from mmdf.evaluate.terminal import progress_bar
 from mmdf.extract.datasets.build import build_manifest
 from mmdf.extract.datasets.demo import TAKE_CLIPS, write_corpus
 from mmdf.extract.media.sampling import Sampling
@@ -33,16 +33,13 @@ NOTES = (
     "The method sync-shift moves genuine sound against genuine pictures. None of these heads compares the two over "
     "time, so it should stay near chance here.",
 )
-Bar = Callable[[str, int], AbstractContextManager[Any]]
 
 
-def run_demo(folder: Path, seed: int, bar: Bar, say: Callable[[str], None]) -> Path:
+def run_demo(folder: Path, seed: int, say: Callable[[str], None]) -> Path:
     """Run every stage below `folder` and return the page. Run again, it goes on where it was.
 
     Parameters
     ----------
-    bar
-        `bar(what, total)` gives a context with a callable (done, failed).
     say
         Prints one line.
     """
@@ -58,11 +55,11 @@ def run_demo(folder: Path, seed: int, bar: Bar, say: Callable[[str], None]) -> P
         return result
 
     say("A synthetic corpus: clips of drawn, talking figures in four categories, and stills.")
-    media = step("draw and speak", f"mmdf demo -o {folder}", lambda: _corpus(folder, seed, bar))
+    media = step("draw and speak", f"mmdf demo -o {folder}", lambda: _corpus(folder, seed))
     command = f"mmdf manifest build --layout table {folder / 'media'} -o {manifest_path}"
     manifest = step("manifest", command, lambda: _manifest(media, manifest_path, say))
     command = f"mmdf extract {manifest_path} -s {store_path} -b {','.join(BACKBONES)} --frames {FRAMES}"
-    step("extract", command, lambda: _extract(manifest, store_path, bar, say))
+    step("extract", command, lambda: _extract(manifest, store_path, say))
     tables = {}
     for head in HEADS:
         command = f"mmdf train {head} -s {store_path} -m {manifest_path} -o {folder / 'detectors' / head}"
@@ -76,13 +73,13 @@ def run_demo(folder: Path, seed: int, bar: Bar, say: Callable[[str], None]) -> P
     return page
 
 
-def _corpus(folder: Path, seed: int, bar: Bar) -> Path:
+def _corpus(folder: Path, seed: int) -> Path:
     table = folder / "media" / "meta.csv"
     if table.is_file():
         return table.parent
-    with bar("draw and speak", IDENTITIES * CLIPS_EACH // TAKE_CLIPS) as progress:
+    with progress_bar("draw and speak", IDENTITIES * CLIPS_EACH // TAKE_CLIPS) as progress:
         media = folder / "media"
-        return write_corpus(media, IDENTITIES, CLIPS_EACH, seed, lambda done, total: progress(1)).parent
+        return write_corpus(media, IDENTITIES, CLIPS_EACH, seed, lambda done, total: progress(1, 0)).parent
 
 
 def _manifest(media: Path, path: Path, say: Callable[[str], None]) -> Manifest:
@@ -92,8 +89,8 @@ def _manifest(media: Path, path: Path, say: Callable[[str], None]) -> Manifest:
     return manifest
 
 
-def _extract(manifest: Manifest, store: Path, bar: Bar, say: Callable[[str], None]) -> None:
-    with bar("extract", len(manifest)) as progress:
+def _extract(manifest: Manifest, store: Path, say: Callable[[str], None]) -> None:
+    with progress_bar("extract", len(manifest)) as progress:
         options = ExtractOptions(config=ExtractConfig(sampling=Sampling(frames=FRAMES)))
         summary = run_extract(manifest, store, BACKBONES, options, progress, say)
     say(summary.to_text())

@@ -245,12 +245,12 @@ class Detector:
                 lacking.append(wanted)
         if lacking:
             names = ", ".join(spec.alias for spec in lacking)
-            options = " ".join(f"-b {name}" for name in dict.fromkeys(spec.backbone for spec in lacking))
+            backbones = ",".join(dict.fromkeys(spec.backbone for spec in lacking))
             other = sorted({s.alias for s in there} & {s.alias for s in lacking})
             hint = f" It has {', '.join(other)}, but computed from other weights or otherwise." if other else ""
             raise CacheError(
                 f"The store {store.root} lacks {names}, which the detector needs.{hint} "
-                f"Run: mmdf extract MANIFEST -s {store.root} {options}"
+                f"Run: mmdf extract MANIFEST -s {store.root} -b {backbones}"
             )
         return chosen
 

@@ -109,7 +109,7 @@ def train(
             )
     used = {name: _usable(found, name) for name, found in loaded.items()}
 
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         head = kind({spec.alias: 2 * spec.dim for spec in specs}, head_config)
         curves = fit(head, used["train"], used["val"], train_config, progress)
@@ -141,17 +141,6 @@ def split_config(kind: type[Head], config: Mapping[str, Any]) -> tuple[TrainConf
     return configured(TrainConfig, for_loop), configured(kind.Config, for_head)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # Heads are small: threads cost more than they bring, and their number would change the last bits of every sum.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _side(manifest: Manifest, name: str) -> Manifest:
     side = manifest.split(name)
     remedy = "Make new splits: `mmdf manifest build … --resplit`."
@@ -168,12 +157,24 @@ def _usable(found: Features, name: str) -> Features:
     return used
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Heads are small: threads cost more than they bring, and their number would change the last bits of every sum.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def fit(
     head: Head, train: Features, val: Features, config: TrainConfig, progress: Progress | None = None
 ) -> dict[str, list[Row]]:
     """Train `head` in place, member by member where it has some; the learning curves by name.
 
-    Draws from torch's global generator. All labels must be known.
+    Draws from torch's global generator and computes on one thread. All labels must be known.
     """
     members = head.members()
     if not members:
@@ -220,12 +221,7 @@ def _fit_one(
 
 
 def _epoch(
-    head: Head,
-    train: Features,
-    batches: Sequence[torch.Tensor],
-    optimiser: AdamW,
-    schedule: LambdaLR,
-    clip_norm: float,
+    head: Head, train: Features, batches: Sequence[torch.Tensor], optimiser: AdamW, schedule: LambdaLR, clip_norm: float
 ) -> float:
     head.train()
     total = 0.0
@@ -290,10 +286,7 @@ def _counts(found: Features) -> dict[str, int]:
 
 def _left_out(found: Features) -> dict[str, int]:
     known = ~found.labels.isnan()
-    return {
-        "unknown_label": int((~known).sum()),
-        "no_embeddings": int((known & ~found.present.any(1)).sum()),
-    }
+    return {"unknown_label": int((~known).sum()), "no_embeddings": int((known & ~found.present.any(1)).sum())}
 
 
 def _coverage(found: Features) -> dict[str, float]:

@@ -72,14 +72,6 @@ def number(cell: Cell) -> float | None:
     return value
 
 
-def integer(cell: Cell) -> int | None:
-    """A whole number."""
-    value = number(cell)
-    if value is not None and not value.is_integer():
-        raise cell.error("Write a whole number, or nothing.")
-    return None if value is None else int(value)
-
-
 def label_of(cell: Cell, fake_is: int) -> int | None:
     """1 = fake, 0 = real. `fake_is` says which number means fake, except in a column `is_fake`."""
     if cell.empty:

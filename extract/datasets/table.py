@@ -8,6 +8,7 @@ import csv
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from mmdf.cache.errors import DataError, UsageError
 from mmdf.cache.manifest import GROUP_COLUMNS, SCHEMA, Item, Manifest, inside
 from mmdf.cache.registry import did_you_mean
-from mmdf.extract.datasets.cells import Cell, group, integer, label_of, number, segments_of, split_of, text
+from mmdf.extract.datasets.cells import Cell, group, label_of, number, segments_of, split_of, text
 from mmdf.extract.datasets.words import EXTENSIONS, modality_of
 
 # Other names of a column, best first: the first that exists is read, after the column's own name.
@@ -46,14 +47,14 @@ def build(
 
     Columns are those of `mmdf.cache.manifest.SCHEMA` or their `ALIASES`, in any case; others are left alone. `item_id`
     is `<dataset>/<path>` and the modality follows from the extension where no column says otherwise. A missing label
-    follows from `video_label` and `audio_label`: fake if one is, real if both are.
+    follows from `video_label` and `audio_label`: fake if one is, real if both are. Sizes are taken from the files.
 
     Parameters
     ----------
     root
         The table, whose folder is then the root, or the folder that holds it.
     dataset
-        Name for the rows whose `dataset` column is empty or missing; the root folder's name by default.
+        Name for rows without one in the column `dataset`; the root folder's name by default.
     table
         The table's name below `root`, where there are several or it has another name.
     fake_is
@@ -69,21 +70,19 @@ def build(
     if int(fake_is) not in (0, 1):
         raise UsageError(f"fake_is is '{fake_is}'. It says which number means fake: 0 or 1.")
     path = _find_table(root, table)
-    root = root if root.is_dir() else path.parent
-    rows = _read(path)
+    root, rows = root if root.is_dir() else path.parent, _read(path)
     if not rows:
         raise DataError(f"{path} has no rows. Write one row a file, under a line of column names.")
     columns = _columns(list(rows[0]), path)
-    default = dataset or root.resolve().name
     items, missing = [], []
     for row, values in enumerate(rows, start=1):
         cells = {name: Cell(row, column, values.get(column)) for name, column in columns.items()}
-        item = _item(cells, default, int(fake_is), row)
+        item = _item(cells, dataset or root.resolve().name, int(fake_is), row)
         size_bytes = _size_bytes(root, item)
         if size_bytes is None:
             missing.append(item.path)
         else:
-            items.append(item if item.size_bytes == size_bytes else Item(**{**vars(item), "size_bytes": size_bytes}))
+            items.append(replace(item, size_bytes=size_bytes))
     _check_missing(missing, len(rows), root, allow_missing)
     return Manifest.of(items, root)
 
@@ -173,7 +172,7 @@ def _item(cells: Mapping[str, Cell], default_dataset: str, fake_is: int, row: in
     empty = Cell(row, "", None)
     path = text(cells["path"])
     if path is None:
-        raise DataError(f"Row {row} has no path. Every row needs one, relative to the table's folder.")
+        raise DataError(f"Row {row} has no path. Every row needs one, relative to the root.")
     path = PurePosixPath(path).as_posix()
     dataset = text(cells.get("dataset", empty)) or default_dataset
     modality = text(cells.get("modality", empty)) or modality_of(path)
@@ -196,7 +195,7 @@ def _item(cells: Mapping[str, Cell], default_dataset: str, fake_is: int, row: in
         split=split_of(cells.get("split", empty)),
         fake_segments=segments_of(cells.get("fake_segments", empty), modality, video_label, audio_label),
         duration_s=number(cells.get("duration_s", empty)),
-        size_bytes=integer(cells.get("size_bytes", empty)),
+        size_bytes=None,
         **{name: text(cells.get(name, empty)) for name in _TEXT_COLUMNS},
         **{name: group(cells.get(name, empty)) for name in GROUP_COLUMNS},
     )
@@ -224,6 +223,6 @@ def _check_missing(missing: list[str], n_rows: int, root: Path, allow_missing: b
     if len(missing) == n_rows or not allow_missing:
         raise DataError(
             f"{len(missing)} of {n_rows} files are missing below {root}: {shown}. "
-            "Paths are relative to the table's folder. To go on without them: --allow-missing."
+            "Paths are relative to that folder. To go on without them: --allow-missing."
         )
     _log.info("dropped %d of %d rows, their files are missing: %s", len(missing), n_rows, shown)

@@ -56,11 +56,6 @@ def commit(store: FeatureStore, *names: str, spec: FeatureSpec = SPEC) -> str | 
     return writer.commit()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
-    return FeatureStore.open(tmp_path / "store", create=True)
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two parts (a, b) and (c, d)."""

@@ -46,28 +46,33 @@ def add_feature(store: FeatureStore, spec: FeatureSpec, ids: Sequence[str], step
     writer.commit()
 
 
+def build_corpus(
+    folder: Path,
+    labels: Sequence[int | None],
+    features: Mapping[str, Steps],
+    splits: Sequence[str | None] | None = None,
+    **columns: Sequence,
+) -> Corpus:
+    """A store and a manifest: labels, alias to steps (T, D) an item, and further columns by name."""
+    n = len(labels)
+    splits = splits if splits is not None else balanced_splits(labels)
+    store = FeatureStore.open(folder / "store", create=True)
+    extra = [{name: values[i] for name, values in columns.items()} for i in range(n)]
+    items = [Item(f"item{i}", f"{i}.mp4", "video", "toy", labels[i], split=splits[i], **extra[i]) for i in range(n)]
+    manifest = Manifest.of(items, folder)
+    store.ledger.add_samples([Seen(item.item_id, 1, 1, key_of(item.item_id)) for item in items])
+    for alias, steps in features.items():
+        dim = next(values.shape[1] for values in steps if values is not None)
+        add_feature(store, spec_of(alias, dim), manifest.column("item_id"), steps)
+    return Corpus(store, manifest)
+
+
 @pytest.fixture
 def make_corpus(tmp_path: Path) -> Callable[..., Corpus]:
-    """A store and a manifest: labels, alias to steps (T, D) an item, and further columns by name."""
+    """`build_corpus` in a folder of the test's own."""
 
-    def make(
-        labels: Sequence[int | None],
-        features: Mapping[str, Steps],
-        splits: Sequence[str | None] | None = None,
-        name: str = "corpus",
-        **columns: Sequence,
-    ) -> Corpus:
-        n = len(labels)
-        splits = splits if splits is not None else balanced_splits(labels)
-        store = FeatureStore.open(tmp_path / name / "store", create=True)
-        extra = [{name: values[i] for name, values in columns.items()} for i in range(n)]
-        items = [Item(f"item{i}", f"{i}.mp4", "video", "toy", labels[i], split=splits[i], **extra[i]) for i in range(n)]
-        manifest = Manifest.of(items, tmp_path / name)
-        store.ledger.add_samples([Seen(item.item_id, 1, 1, key_of(item.item_id)) for item in items])
-        for alias, steps in features.items():
-            dim = next(values.shape[1] for values in steps if values is not None)
-            add_feature(store, spec_of(alias, dim), manifest.column("item_id"), steps)
-        return Corpus(store, manifest)
+    def make(*args: Any, name: str = "corpus", **columns: Any) -> Corpus:
+        return build_corpus(tmp_path / name, *args, **columns)
 
     return make
 
@@ -106,11 +111,21 @@ def noisy_steps(labels: np.ndarray, shift: float, dim: int = 8, seed: int = 0, n
 
 
 @pytest.fixture
-def separable(make_corpus: Callable[..., Corpus]) -> Corpus:
+def separable(tmp_path: Path) -> Corpus:
     """400 items, one picture and one sound feature, both of which tell fakes well."""
+    return build_separable(tmp_path / "separable")
+
+
+@pytest.fixture(scope="session")
+def separable_to_read(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The same, made once: for tests that write nothing to it."""
+    return build_separable(tmp_path_factory.mktemp("separable"))
+
+
+def build_separable(folder: Path) -> Corpus:
     labels = np.tile([0, 1], 200)
     features = {
         "toy-picture/frame": noisy_steps(labels, 2.5, seed=1),
         "toy-sound/speech": noisy_steps(labels, 2.5, dim=6, seed=2),
     }
-    return make_corpus(labels.tolist(), features)
+    return build_corpus(folder, labels.tolist(), features)

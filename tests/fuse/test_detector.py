@@ -24,14 +24,21 @@ from mmdf.fuse.train import train
 NAMES = ("probe", "early", "late")
 
 
-@pytest.fixture(params=NAMES)
-def detector(request, separable) -> Detector:
-    return train(request.param, separable.store, separable.manifest, seed=3, config={"epochs": 2})
+@pytest.fixture(params=NAMES, scope="module")
+def detector(request, separable_to_read) -> Detector:
+    corpus = separable_to_read
+    return train(request.param, corpus.store, corpus.manifest, seed=3, config={"epochs": 2})
 
 
-@pytest.fixture
-def probe(separable) -> Detector:
-    return train("probe", separable.store, separable.manifest, config={"epochs": 2})
+@pytest.fixture(scope="module")
+def probe(separable_to_read) -> Detector:
+    return train("probe", separable_to_read.store, separable_to_read.manifest, config={"epochs": 2})
+
+
+@pytest.fixture(scope="module")
+def picture_probe(separable_to_read) -> Detector:
+    corpus = separable_to_read
+    return train("probe", corpus.store, corpus.manifest, ["toy-picture"], config={"epochs": 2})
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def patchy(make_corpus, noisy):
     picture, sound = noisy(np.zeros(4), 0, dim=8, seed=9), noisy(np.zeros(4), 0, dim=6, seed=8)
     features = {"toy-picture/frame": [*picture[:2], None, None], "toy-sound/speech": [sound[0], None, None, None]}
     corpus = make_corpus([0, 1, 0, 1], features, name="patchy")
-    items = [*list(corpus.manifest)[:3], Item("stranger", "s.mp4", "video", "toy", 1)]
+    items = [*list(corpus.manifest.items())[:3], Item("stranger", "s.mp4", "video", "toy", 1)]
     return replace(corpus, manifest=Manifest.of(items, corpus.manifest.root))
 
 
@@ -51,14 +58,14 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(document))
 
 
-def test_a_loaded_detector_is_the_one_that_was_saved(detector: Detector, separable, tmp_path: Path) -> None:
+def test_a_loaded_detector_is_the_one_that_was_saved(detector: Detector, separable_to_read, tmp_path: Path) -> None:
     detector.save(tmp_path / "detector")
     loaded = Detector.load(tmp_path / "detector")
     assert loaded.specs == detector.specs
     assert (loaded.head_name, loaded.config) == (detector.head_name, detector.config)
     assert (loaded.calibration, loaded.threshold) == (detector.calibration, detector.threshold)
     assert loaded.record == detector.record
-    one, other = (d.predict(separable.store, separable.manifest) for d in (detector, loaded))
+    one, other = (d.predict(separable_to_read.store, separable_to_read.manifest) for d in (detector, loaded))
     assert one.table.equals(other.table)
     assert one.info == other.info
 
@@ -79,9 +86,11 @@ def test_the_folder_holds_json_safetensors_and_a_card_with_the_facts(detector: D
     assert "Not for verdicts about people" in card
 
 
-def test_a_score_table_has_every_column_and_says_who_scored(detector: Detector, separable, tmp_path: Path) -> None:
-    test = separable.manifest.split("test")
-    table = detector.predict(separable.store, test)
+def test_a_score_table_has_every_column_and_says_who_scored(
+    detector: Detector, separable_to_read, tmp_path: Path
+) -> None:
+    test = separable_to_read.manifest.split("test")
+    table = detector.predict(separable_to_read.store, test)
     assert table.table.schema == SCHEMA
     for name in ("item_id", "dataset", "label", "method", "identity", "split"):
         assert table.column(name) == test.column(name)
@@ -104,8 +113,8 @@ def test_a_score_table_has_every_column_and_says_who_scored(detector: Detector, 
     assert ScoreTable.read(tmp_path / "scores.parquet").table.equals(table.table)
 
 
-def test_the_head_column_can_be_called_otherwise(probe: Detector, separable) -> None:
-    table = probe.predict(separable.store, separable.manifest.split("test"), head_name_label="probe-b")
+def test_the_head_column_can_be_called_otherwise(probe: Detector, separable_to_read) -> None:
+    table = probe.predict(separable_to_read.store, separable_to_read.manifest.split("test"), head_name_label="probe-b")
     assert set(table.column("head")) == {"probe-b"}
 
 
@@ -131,15 +140,15 @@ def test_items_that_cannot_be_scored_keep_their_row_and_say_why(detector: Detect
     ]
 
 
-def test_an_empty_manifest_gives_an_empty_table(probe: Detector, separable) -> None:
-    nothing = separable.manifest.take(np.array([], int))
-    assert len(probe.predict(separable.store, nothing).table) == 0
+def test_an_empty_manifest_gives_an_empty_table(probe: Detector, separable_to_read) -> None:
+    nothing = separable_to_read.manifest.take(np.array([], int))
+    assert len(probe.predict(separable_to_read.store, nothing).table) == 0
 
 
-def test_an_item_scores_the_same_from_memory_and_from_the_store(detector: Detector, separable) -> None:
-    one = separable.manifest.take(np.array([7]))
-    row = detector.predict(separable.store, one).table.to_pylist()[0]
-    read = {spec: separable.store.read(spec, one) for spec in detector.specs}
+def test_an_item_scores_the_same_from_memory_and_from_the_store(detector: Detector, separable_to_read) -> None:
+    one = separable_to_read.manifest.take(np.array([7]))
+    row = detector.predict(separable_to_read.store, one).table.to_pylist()[0]
+    read = {spec: separable_to_read.store.read(spec, one) for spec in detector.specs}
     by_fingerprint = {spec.fingerprint: (r.values, r.times_s) for spec, r in read.items()}
     by_alias = {spec.alias: (r.values, r.times_s) for spec, r in read.items()} | {"unknown/frame": (None, None)}
     for embeddings in (by_fingerprint, by_alias):
@@ -159,10 +168,12 @@ def test_embeddings_of_another_width_are_refused(probe: Detector) -> None:
         probe.score_embeddings({"toy-picture/frame": (np.zeros((2, 5)), np.zeros(2))})
 
 
-def test_scores_of_many_items_do_not_depend_on_the_batch(probe: Detector, separable, monkeypatch) -> None:
-    whole = probe.predict(separable.store, separable.manifest).numbers("logit")
+def test_scores_of_many_items_do_not_depend_on_the_batch(probe: Detector, separable_to_read, monkeypatch) -> None:
+    whole = probe.predict(separable_to_read.store, separable_to_read.manifest).numbers("logit")
     monkeypatch.setattr("mmdf.fuse.detector._SCORE_BATCH", 7)
-    np.testing.assert_allclose(probe.predict(separable.store, separable.manifest).numbers("logit"), whole, atol=1e-5)
+    np.testing.assert_allclose(
+        probe.predict(separable_to_read.store, separable_to_read.manifest).numbers("logit"), whole, atol=1e-5
+    )
 
 
 def test_a_store_without_a_needed_feature_is_refused_with_the_command(probe: Detector, tmp_path, make_corpus) -> None:
@@ -170,7 +181,7 @@ def test_a_store_without_a_needed_feature_is_refused_with_the_command(probe: Det
     with pytest.raises(CacheError, match=r"lacks toy-sound/speech, .*mmdf extract MANIFEST -s .* -b toy-sound$"):
         probe.predict(corpus.store, corpus.manifest)
     empty = FeatureStore.open(tmp_path / "empty", create=True)
-    with pytest.raises(CacheError, match=r"toy-picture/frame, toy-sound/speech.* -b toy-picture -b toy-sound$"):
+    with pytest.raises(CacheError, match=r"toy-picture/frame, toy-sound/speech.* -b toy-picture,toy-sound$"):
         probe.predict(empty, corpus.manifest)
 
 
@@ -182,27 +193,29 @@ def test_a_feature_of_other_weights_is_not_taken_for_the_needed_one(probe: Detec
         probe.predict(corpus.store, corpus.manifest)
 
 
-def test_another_compute_precision_will_do_but_the_exact_feature_comes_first(separable, make_spec, add) -> None:
-    detector = train("probe", separable.store, separable.manifest, ["toy-picture"], config={"epochs": 2})
+def test_another_compute_precision_will_do_but_the_exact_feature_comes_first(
+    picture_probe, separable, make_spec, add
+) -> None:
     test = separable.manifest.split("test")
     ids = test.column("item_id")
-    exact = detector.predict(separable.store, test).numbers("logit")
+    exact = picture_probe.predict(separable.store, test).numbers("logit")
     half = make_spec("toy-picture/frame", 8, compute_dtype="float16")
     shifted = [np.full((1, 8), 5.0, np.float32)] * len(ids)
     # A fingerprint is a hash: whichever of the two sorts first, the exact one must win.
     add(separable.store, half, ids, shifted)
-    np.testing.assert_array_equal(detector.predict(separable.store, test).numbers("logit"), exact)
-    only_half = replace(detector, specs=(make_spec("toy-picture/frame", 8, compute_dtype="bfloat16"),))
+    np.testing.assert_array_equal(picture_probe.predict(separable.store, test).numbers("logit"), exact)
+    only_half = replace(picture_probe, specs=(make_spec("toy-picture/frame", 8, compute_dtype="bfloat16"),))
     assert np.isfinite(only_half.predict(separable.store, test).numbers("logit")).all()
 
 
-def test_a_precision_that_holds_the_items_beats_an_exact_one_that_is_empty(separable, make_spec, add, noisy) -> None:
-    detector = train("probe", separable.store, separable.manifest, ["toy-picture"], config={"epochs": 2})
+def test_a_precision_that_holds_the_items_beats_an_exact_one_that_is_empty(
+    picture_probe, separable, make_spec, add
+) -> None:
     wanted = make_spec("toy-picture/frame", 8, compute_dtype="float16")
     add(separable.store, wanted, ["somebody-else"], [np.ones((1, 8), np.float32)])
     test = separable.manifest.split("test")
-    found = replace(detector, specs=(wanted,)).predict(separable.store, test)
-    np.testing.assert_array_equal(found.numbers("logit"), detector.predict(separable.store, test).numbers("logit"))
+    found = replace(picture_probe, specs=(wanted,)).predict(separable.store, test)
+    np.testing.assert_array_equal(found.numbers("logit"), picture_probe.predict(separable.store, test).numbers("logit"))
 
 
 def test_the_summary_is_json_and_the_text_says_the_same(detector: Detector) -> None:
@@ -226,10 +239,6 @@ def test_nothing_at_a_path_is_no_detector(tmp_path: Path) -> None:
         Detector.load(tmp_path / "nothing")
 
 
-def drop_a_tensor(document: dict[str, Any]) -> None:
-    document["head"]["name"] = "early"
-
-
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -246,7 +255,7 @@ def drop_a_tensor(document: dict[str, Any]) -> None:
         (lambda d: d.pop("threshold"), "threshold"),
         (lambda d: d.pop("record"), "record"),
         (lambda d: d["record"].pop("items"), "items"),
-        (drop_a_tensor, "Missing key"),
+        (lambda d: d["head"].update(name="early"), "Missing key"),
     ],
 )
 def test_an_altered_document_is_damage_with_what_to_do(change, complaint, probe: Detector, tmp_path: Path) -> None:
@@ -258,12 +267,11 @@ def test_an_altered_document_is_damage_with_what_to_do(change, complaint, probe:
     assert "train it anew: mmdf train" in str(caught.value)
 
 
-def test_scoring_needs_no_gradient_and_leaves_the_head_as_it_was(detector: Detector, separable) -> None:
+def test_scoring_leaves_the_head_as_it_was(detector: Detector, separable_to_read) -> None:
     before = {name: value.clone() for name, value in detector.head.state_dict().items()}
-    detector.predict(separable.store, separable.manifest)
+    detector.predict(separable_to_read.store, separable_to_read.manifest)
     assert not detector.head.training
     assert all(torch.equal(value, before[name]) for name, value in detector.head.state_dict().items())
-    assert all(p.grad is None or not p.grad.isnan().any() for p in detector.head.parameters())
 
 
 def test_every_registered_head_is_tested_here() -> None:

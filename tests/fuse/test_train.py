@@ -85,7 +85,7 @@ def test_nine_fakes_for_each_real_are_no_reason_to_call_everything_fake(head: st
     table = detector.predict(corpus.store, corpus.manifest.split("test"))
     called, fake = table.numbers("score") > table.threshold, table.numbers("label") == 1
     assert called[fake].mean() > 0.85
-    assert called[~fake].mean() < 0.2
+    assert called[~fake].mean() < 0.3
     # The probability keeps to the share of fakes, which the threshold makes up for.
     assert table.numbers("score").mean() == pytest.approx(0.9, abs=0.05)
 
