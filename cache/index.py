@@ -70,7 +70,6 @@ def read_index(folder: Path) -> Index:
     """Read every fragment below `folder`. Where two parts hold one sample, the first committed wins."""
     paths = sorted(folder.glob("frag-*.parquet"))
     tables = [read_fragment(path) for path in paths]
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     # Fragments, not rows, are sorted: a fragment is one commit, so a million rows cost no sort.
     table = pa.concat_tables(sorted(tables, key=_commit_order)) if tables else SCHEMA.empty_table()
     parts = table.column("folder").combine_chunks().dictionary_encode()
@@ -117,6 +116,11 @@ def commit_table(table: pa.Table, path: Path, temporary: Path) -> bool:
     """Make `table` visible at `path` in one step. False if somebody committed the same name before.
 
     The link is exclusive, so of two writers one wins and the other knows; both folders must be on one file system.
+
+    Raises
+    ------
+    CacheError
+        If the file system has no hard links.
     """
     temporary.parent.mkdir(exist_ok=True)
     # Parquet checks no bytes unless told to: a flipped bit in `start` would point at another sample.
@@ -127,6 +131,11 @@ def commit_table(table: pa.Table, path: Path, temporary: Path) -> bool:
         won = True
     except FileExistsError:
         won = False
+    except OSError as error:
+        raise CacheError(
+            f"No commit record can be made in {path.parent} ({error}). A store needs a disk with hard links, "
+            "which exFAT and most cloud drives lack: give -s a folder elsewhere."
+        ) from error
     temporary.unlink()
     sync_file(path.parent)
     return won

@@ -238,18 +238,3 @@ def write_json(path: Path, value: object, temporary_folder: Path) -> None:
     sync_file(temporary)
     os.replace(temporary, path)
     sync_file(path.parent)
-
-
-def pooled(ragged: Ragged) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over time of every item, (n, 2 D) float32, and which items have steps, (n,) bool.
-
-    Items without steps get NaN, never zeros that look like an embedding.
-    """
-    n_items, dim = len(ragged.n_steps), ragged.values.shape[1]
-    present = ragged.n_steps > 0
-    out = np.full((n_items, 2 * dim), np.nan, np.float32)
-    for item in np.flatnonzero(present):
-        steps = ragged.values[ragged.offsets[item] : ragged.offsets[item + 1]].astype(np.float32)
-        out[item, :dim] = steps.mean(0)
-        out[item, dim:] = steps.std(0)
-    return out, present

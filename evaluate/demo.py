@@ -18,8 +18,8 @@ from mmdf.evaluate.terminal import progress_bar
 from mmdf.extract.datasets.build import build_manifest
 from mmdf.extract.datasets.demo import TAKE_CLIPS, write_corpus
 from mmdf.extract.media.sampling import Sampling
-from mmdf.extract.run import ExtractOptions, run_extract
-from mmdf.extract.stage import ExtractConfig
+from mmdf.extract.options import ExtractOptions
+from mmdf.extract.run import run_extract
 from mmdf.fuse.train import train
 
 BACKBONES = ("efficientnet-lite0", "spectrum", "motion", "lfcc", "logmel")
@@ -91,7 +91,7 @@ def _manifest(media: Path, path: Path, say: Callable[[str], None]) -> Manifest:
 
 def _extract(manifest: Manifest, store: Path, say: Callable[[str], None]) -> None:
     with progress_bar("extract", len(manifest)) as progress:
-        options = ExtractOptions(config=ExtractConfig(sampling=Sampling(frames=FRAMES)))
+        options = ExtractOptions(sampling=Sampling(frames=FRAMES))
         summary = run_extract(manifest, store, BACKBONES, options, progress, say)
     say(summary.to_text())
 

@@ -5,7 +5,7 @@ The file goes through the same extraction and the same detector as a data set do
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from mmdf.extract.backbones.load import load_backbones
 from mmdf.extract.datasets.words import EXTENSIONS, modality_of
 from mmdf.extract.device import choose_compute
 from mmdf.extract.media.sampling import Sampling
-from mmdf.extract.run import ExtractOptions
-from mmdf.extract.stage import ExtractConfig, Extraction
+from mmdf.extract.options import ExtractOptions
+from mmdf.extract.stage import Extraction
 from mmdf.fuse.detector import Detector
 
 
@@ -112,8 +112,8 @@ def _extract(
         for backbone, spec in zip(backbones, group, strict=True):
             if not backbone.spec.same_but_precision(spec):
                 raise CacheError(_mismatch(backbone.spec, spec))
-        config = ExtractConfig(n_workers=0, sampling=sampling)
-        summary = Extraction(manifest, store, backbones, compute.device, config, "detect").run()
+        run_options = replace(options, n_workers=0, sampling=sampling)
+        summary = Extraction(manifest, store, backbones, compute.device, run_options, "detect").run()
         failures |= {item_id: failure.message for item_id, failure in summary.failures.items()}
     return failures
 

@@ -24,38 +24,13 @@ from mmdf.extract.backbones import VIEWS
 from mmdf.extract.backbones.base import Backbone
 from mmdf.extract.batching import Batcher
 from mmdf.extract.media.decode import Decoded, DecodeRequest
-from mmdf.extract.media.limits import DEFAULT_LIMITS, Limits
-from mmdf.extract.media.sampling import DEFAULT_SAMPLING, Sampling
+from mmdf.extract.options import ExtractOptions
 from mmdf.extract.views import make_views
 from mmdf.extract.workers import DecodePool
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 _SHOWN_FAILURES = 10
-
-
-@dataclass(frozen=True)
-class ExtractConfig:
-    """How to run. None of it changes a number in the store, except `sampling`, which is in every spec.
-
-    Attributes
-    ----------
-    batch_rows
-        Rows a forward pass, lowered by itself when memory runs out.
-    slice_items
-        Items a part. What a kill can cost at the most.
-    n_workers
-        Decode processes; 0 decodes in this one.
-    retry_failed
-        Try again what failed in an earlier run.
-    """
-
-    batch_rows: int = 32
-    slice_items: int = 64
-    n_workers: int = 1
-    retry_failed: bool = False
-    sampling: Sampling = DEFAULT_SAMPLING
-    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass
@@ -136,13 +111,13 @@ class Extraction:
         store: FeatureStore,
         backbones: Sequence[Backbone],
         device: torch.device,
-        config: ExtractConfig,
+        options: ExtractOptions,
         run_id: str,
         progress: Progress = lambda done, failed: None,
     ) -> None:
         self._manifest, self._store, self._backbones = manifest, store, list(backbones)
-        self._device, self._config, self._run_id, self._progress = device, config, run_id, progress
-        self._batchers = {b.spec.fingerprint: Batcher(b.forward, config.batch_rows) for b in backbones}
+        self._device, self._options, self._run_id, self._progress = device, options, run_id, progress
+        self._batchers = {b.spec.fingerprint: Batcher(b.forward, options.batch_rows) for b in backbones}
         self._samples = store.ledger.samples()
         table = store.ledger.failures()
         columns = (table.column(n).to_pylist() for n in ("sample_key", "fingerprint", "stage", "error", "message"))
@@ -153,8 +128,8 @@ class Extraction:
     def run(self) -> Summary:
         """Extract everything that is missing. Safe to kill and to run again at any moment."""
         started = time.perf_counter()
-        with DecodePool(self._config.n_workers) as pool, torch.inference_mode():
-            for items in slices(self._manifest, self._config.slice_items):
+        with DecodePool(self._options.n_workers) as pool, torch.inference_mode():
+            for items in slices(self._manifest, self._options.slice_items):
                 self._run_slice(items, pool)
         self.summary.seconds["total"] = time.perf_counter() - started
         return self.summary
@@ -192,7 +167,7 @@ class Extraction:
             if wanted:
                 views = frozenset(VIEWS[b.spec.view].needs for b in wanted)
                 path = self._manifest.file(item)
-                request = DecodeRequest(path, item.modality, views, self._config.sampling, self._config.limits)
+                request = DecodeRequest(path, item.modality, views, self._options.sampling, self._options.limits)
                 work[key] = Work(item, key, request, wanted)
             else:
                 self.summary.n_present += item.item_id not in self.summary.failures
@@ -204,7 +179,7 @@ class Extraction:
         if item.modality not in VIEWS[backbone.spec.view].modalities or key in self._store.index(backbone.spec):
             return False
         before = self._failed.get((key, fingerprint))
-        if before is None or self._config.retry_failed:
+        if before is None or self._options.retry_failed:
             return True
         self.summary.failures[item.item_id] = Failure(key, item.item_id, item.path, fingerprint, *before)
         return False

@@ -39,7 +39,7 @@ def faces(tmp_path: Path, make_image) -> Path:
     import numpy as np
     from PIL import Image
 
-    for number in range(60):
+    for number in range(80):
         for label in ("real", "fake"):
             path = make_image(f"faces/{label}/{number}.png", size=(64, 64), seed=2 * number + (label == "fake"))
             if label == "fake":
@@ -92,13 +92,13 @@ def test_the_whole_path(mmdf: Shell, faces: Path) -> None:
     assert mmdf("manifest", "check", "faces.parquet") == 0
     assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum,toy-picture", "--dry-run", "--json") == 0
     planned = json.loads(mmdf.out)
-    assert planned["items"] == {"image": 120}
-    assert planned["bytes"]["spectrum"] == 120 * (128 * 2 + 8)
+    assert planned["items"] == {"image": 160}
+    assert planned["bytes"]["spectrum"] == 160 * (128 * 2 + 8)
     assert not Path("store").exists()
     assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum,toy-picture", "--workers", 0, "--json") == 0
-    assert json.loads(mmdf.out)["computed"] == 240
+    assert json.loads(mmdf.out)["computed"] == 320
     assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum", "--dry-run", "--json") == 0
-    assert json.loads(mmdf.out)["cached"] == {"spectrum": 120}
+    assert json.loads(mmdf.out)["cached"] == {"spectrum": 160}
     assert mmdf("cache", "info", "store", "--json") == 0
     assert {f["name"] for f in json.loads(mmdf.out)["features"]} == {"spectrum/frame", "toy-picture/frame"}
     assert mmdf("cache", "verify", "store", "--level", 2) == 0
@@ -127,7 +127,7 @@ def test_bad_files_are_exit_3_and_named(mmdf: Shell, faces: Path) -> None:
     (faces / "fake" / "1.png").write_text("text")
     build(mmdf, faces)
     assert mmdf("extract", "m.parquet", "-s", "store", "-b", "toy-picture", "--workers", 0) == 3
-    assert "118 embeddings computed" in mmdf.out
+    assert "158 embeddings computed" in mmdf.out
     assert "real/0.png: the file is empty (0 bytes)" in mmdf.out
     assert "fake/1.png: this is not an image" in mmdf.out
     assert mmdf("cache", "info", "store") == 0

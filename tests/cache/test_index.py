@@ -1,5 +1,7 @@
 """The index: damage to a commit record or to the part it names is refused, never read as something else."""
 
+import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -172,3 +174,16 @@ def test_a_part_of_another_width_or_dtype_is_refused(full: FeatureStore, change:
         shutil.copytree(full.root / name / SPEC.fingerprint, full.root / name / other.fingerprint)
     with pytest.raises(CacheError, match="not what the index and the spec"):
         full.read(other, manifest("a"))
+
+
+def test_a_disk_without_hard_links_is_named_and_nothing_becomes_visible(
+    full: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse)
+        with pytest.raises(CacheError, match="needs a disk with hard links"):
+            commit(full, "e")
+    assert FeatureStore.open(full.root).missing(manifest("a", "e"), SPEC) == ["e"]

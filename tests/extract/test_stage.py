@@ -17,7 +17,8 @@ from mmdf.extract.backbones.base import Backbone
 from mmdf.extract.backbones.load import load_backbones
 from mmdf.extract.device import Compute
 from mmdf.extract.media.sampling import DEFAULT_SAMPLING
-from mmdf.extract.stage import ExtractConfig, Extraction, Summary, slices
+from mmdf.extract.options import ExtractOptions
+from mmdf.extract.stage import Extraction, Summary, slices
 
 CPU = torch.device("cpu")
 NAMES = ("toy-picture", "toy-sound", "logmel", "motion")
@@ -38,7 +39,7 @@ def backbones(*names: str) -> list[Backbone]:
 
 def run(manifest: Manifest, store: Path, *names: str, **config) -> Summary:
     opened = FeatureStore.open(store, create=True)
-    settings = ExtractConfig(**({"n_workers": 0, "slice_items": 3} | config))
+    settings = ExtractOptions(**({"n_workers": 0, "slice_items": 3} | config))
     return Extraction(manifest, opened, backbones(*names), CPU, settings, "run").run()
 
 
@@ -166,7 +167,7 @@ def test_a_vector_that_is_not_finite_is_a_failure(tmp_path: Path, make_image, mo
     loaded = backbones("toy-picture")
     monkeypatch.setattr(loaded[0], "forward", lambda inputs: torch.full((len(inputs), 32), torch.nan))
     store = FeatureStore.open(tmp_path / "store", create=True)
-    summary = Extraction(manifest, store, loaded, CPU, ExtractConfig(n_workers=0), "run").run()
+    summary = Extraction(manifest, store, loaded, CPU, ExtractOptions(n_workers=0), "run").run()
     assert "NaN" in summary.failures["0.png"].message
     assert summary.failures["0.png"].error == MediaError.__name__
 
@@ -180,7 +181,7 @@ def test_slices_are_fixed_and_sorted(corpus: Manifest) -> None:
 def test_progress_reaches_the_end(corpus: Manifest, tmp_path: Path) -> None:
     store = FeatureStore.open(tmp_path / "store", create=True)
     done: list[int] = []
-    config = ExtractConfig(n_workers=0, slice_items=4)
+    config = ExtractOptions(n_workers=0, slice_items=4)
     Extraction(corpus, store, backbones(), CPU, config, "run", lambda d, failed: done.append(d)).run()
     assert sum(done) == len(corpus)
 
@@ -208,10 +209,9 @@ def _run_until(folder: Path, is_time: Callable[[], bool]) -> int:
     """Run the extraction in a process of its own and kill it, children too, when it is time. 1 if it was killed."""
     code = (
         "import sys, torch\nfrom pathlib import Path\nfrom mmdf.cache.manifest import Manifest\n"
-        "from mmdf.extract.run import ExtractOptions, run_extract\nfrom mmdf.extract.stage import ExtractConfig\n"
+        "from mmdf.extract.options import ExtractOptions\nfrom mmdf.extract.run import run_extract\n"
         "if __name__ == '__main__':\n"
-        "    config = ExtractConfig(n_workers=1, slice_items=3)\n"
-        "    options = ExtractOptions(device='cpu', dtype='float32', config=config)\n"
+        "    options = ExtractOptions(device='cpu', dtype='float32', n_workers=1, slice_items=3)\n"
         f"    run_extract(Manifest.read(Path('m.parquet')), Path('killed'), {list(NAMES)!r}, options)\n"
     )
     (folder / "main.py").write_text(code)

@@ -16,6 +16,7 @@ from mmdf.cache.ledger import Failure
 from mmdf.cache.manifest import Item, Manifest
 from mmdf.cache.scores import SCHEMA, ScoreTable
 from mmdf.cache.store import FeatureStore
+from mmdf.fuse.batches import load_features
 from mmdf.fuse.calibrate import probability
 from mmdf.fuse.detector import Detector
 from mmdf.fuse.heads import heads
@@ -138,6 +139,18 @@ def test_items_that_cannot_be_scored_keep_their_row_and_say_why(detector: Detect
         "the file has no picture; the file has no sound",
         "no embeddings of toy-picture/frame: run mmdf extract; toy-sound/speech failed in decode: the file ends early",
     ]
+
+
+def test_stream_scores_are_calibrated_once(detector: Detector, patchy) -> None:
+    """Item 1 has pictures alone: its stream is the whole item, save in late fusion, which calibrates its streams."""
+    table = detector.predict(patchy.store, patchy.manifest)
+    name, found = table.column("stream_scores")[1][0]
+    expected = table.numbers("score")[1]
+    if detector.head_name == "late":
+        features = load_features(patchy.store, patchy.manifest)
+        expected = probability(detector.head(features).streams[name].detach().double().numpy())[1]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert 0 < found < 1
 
 
 def test_an_empty_manifest_gives_an_empty_table(probe: Detector, separable_to_read) -> None:

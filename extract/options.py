@@ -1,0 +1,44 @@
+"""How to run stage one. Light, so that the command line can say it before torch is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmdf.extract.media.limits import DEFAULT_LIMITS, Limits
+from mmdf.extract.media.sampling import DEFAULT_SAMPLING, Sampling
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What the shell can say of a run, beside manifest, store and backbones.
+
+    Only `dtype` and `sampling` change numbers in the store; both are in every feature's spec.
+
+    Attributes
+    ----------
+    weights_dir, download
+        Where to look for weights instead of the hub cache, and whether to fetch what is missing.
+    device, dtype
+        "auto", or what torch calls them.
+    limit
+        Only so many items, the first ones of the manifest.
+    batch_rows
+        Rows a forward pass, lowered by itself when memory runs out.
+    slice_items
+        Items a part. What a kill can cost at the most.
+    n_workers
+        Decode processes; 0 decodes in this one.
+    retry_failed
+        Try again what failed in an earlier run.
+    """
+
+    weights_dir: Path | None = None
+    download: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+    limit: int | None = None
+    batch_rows: int = 32
+    slice_items: int = 64
+    n_workers: int = 1
+    retry_failed: bool = False
+    sampling: Sampling = DEFAULT_SAMPLING
+    limits: Limits = DEFAULT_LIMITS
