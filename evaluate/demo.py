@@ -23,7 +23,7 @@ from mmdf.extract.run import run_extract
 from mmdf.fuse.train import train
 
 BACKBONES = ("efficientnet-lite0", "spectrum", "motion", "lfcc", "logmel")
-IDENTITIES, CLIPS_EACH = 12, 12
+IDENTITIES, CLIPS_EACH = 24, 6
 # Half of the default, so that the demo is over while somebody watches.
 FRAMES = 8
 HEADS = ("probe", "early", "late")

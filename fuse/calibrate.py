@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from mmdf.cache.errors import DataError
 
-MIN_ITEMS_A_CLASS = 10
+MIN_ITEMS_A_CLASS = 5
 COMBINATION_C = 1.0
 MAX_ROUNDS = 20
 # Platt's smoothed targets are regularisation enough; scikit-learn's own penalty is switched off by a large C.

@@ -14,7 +14,7 @@ import torchaudio
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
 from mmdf.extract.views import SOUND_RATE_HZ, Views
 
-_N_FFT, _WINDOW, _HOP = 512, 400, 160
+_WINDOW, _HOP = 400, 160
 _FLOOR = 1e-6
 _MOTION_SIDE_PX = 112
 _MOTION_MAPS = ("difference", "flow", "residual", "divergence", "curl")
@@ -70,31 +70,30 @@ def _spectral(context: LoadContext, transform: torch.nn.Module, finish: Callable
         found = finish(transform(_sound(views))).T.contiguous()
         return found, _times_s(views, len(found))
 
-    preprocessing |= {"rate_hz": SOUND_RATE_HZ, "n_fft": _N_FFT, "window": _WINDOW, "hop": _HOP}
+    preprocessing |= {"rate_hz": SOUND_RATE_HZ, "window": _WINDOW, "hop": _HOP}
     return SignalBackbone(context, compute, pooling="none", preprocessing=preprocessing, hop_s=_HOP / SOUND_RATE_HZ)
 
 
 def load_lfcc(context: LoadContext) -> Backbone:
-    """Linear-frequency cepstra: 20 coefficients of 20 filters with first and second differences, (T, 60) at 100 Hz.
+    """Linear-frequency cepstra: 20 coefficients of 70 filters with first and second differences, (T, 60) at 100 Hz.
 
-    Sahidullah et al. 2015, section 2.1; ASVspoof's baseline has windows of 20 ms where these are 25 ms.
+    Sahidullah et al. 2015, section 2.1, with the 70 filters of ASVspoof 2021's baseline, so that speech recorded at
+    8 kHz still fills half of them; that baseline's windows are 30 ms where these are 25 ms.
     """
-    options = {"n_fft": _N_FFT, "win_length": _WINDOW, "hop_length": _HOP}
-    lfcc = torchaudio.transforms.LFCC(SOUND_RATE_HZ, n_filter=20, n_lfcc=20, speckwargs=options)
+    options = {"n_fft": 1024, "win_length": _WINDOW, "hop_length": _HOP}
+    lfcc = torchaudio.transforms.LFCC(SOUND_RATE_HZ, n_filter=70, n_lfcc=20, speckwargs=options)
 
     def with_differences(cepstra: torch.Tensor) -> torch.Tensor:
         first = torchaudio.functional.compute_deltas(cepstra)
         return torch.cat([cepstra, first, torchaudio.functional.compute_deltas(first)])
 
-    return _spectral(context, lfcc, with_differences, coefficients=20, deltas=2)
+    return _spectral(context, lfcc, with_differences, n_fft=1024, filters=70, coefficients=20, deltas=2)
 
 
 def load_logmel(context: LoadContext) -> Backbone:
     """Natural logarithm of 80 mel bands of power, floored at 1e-6, (T, 80) at 100 Hz."""
-    mel = torchaudio.transforms.MelSpectrogram(
-        SOUND_RATE_HZ, n_fft=_N_FFT, win_length=_WINDOW, hop_length=_HOP, n_mels=80
-    )
-    return _spectral(context, mel, lambda power: power.clamp(min=_FLOOR).log(), bands=80, floor=_FLOOR)
+    mel = torchaudio.transforms.MelSpectrogram(SOUND_RATE_HZ, n_fft=512, win_length=_WINDOW, hop_length=_HOP, n_mels=80)
+    return _spectral(context, mel, lambda power: power.clamp(min=_FLOOR).log(), n_fft=512, bands=80, floor=_FLOOR)
 
 
 def load_spectrum(context: LoadContext) -> Backbone:

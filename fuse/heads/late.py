@@ -59,7 +59,7 @@ class LateHead(Head):
         Raises
         ------
         DataError
-            If a stream, or the whole, has fewer than ten validation items of a class.
+            If a stream, or the whole, has fewer than five validation items of a class.
         """
         for column, name in enumerate(self.names):
             own = val.only(name)

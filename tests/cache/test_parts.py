@@ -56,6 +56,13 @@ def test_what_is_not_data_is_refused_while_writing(tmp_path: Path) -> None:
         write_part(tmp_path / "part", part)
 
 
+@pytest.mark.parametrize("offsets", [[1, 2, 3], [0, 4, 3], [-1, 2, 3]])
+def test_offsets_that_do_not_ascend_from_zero_are_refused(tmp_path: Path, offsets: list[int]) -> None:
+    part = make_part([2, 1])
+    with pytest.raises(CacheError, match="do not ascend from 0"):
+        write_part(tmp_path / "part", Part(part.values, part.times_s, np.array(offsets)))
+
+
 def test_the_id_of_a_part_knows_feature_samples_and_order() -> None:
     a, b = b"a" * 16, b"b" * 16
     assert part_id("f", [a, b]) == part_id("f", [a, b])

@@ -22,7 +22,8 @@ from mmdf.cache.store import FeatureStore
 
 DIM = 3
 SPEC = FeatureSpec("toy", "frame", "picture", DIM, None, "none", "last", "mean", "none", "float32", "float16")
-NAMES = tuple("abcdefgh")
+# Few, so that parts overlap often.
+NAMES = tuple("abcd")
 STEPS = st.lists(
     st.lists(st.floats(-60_000, 60_000, width=32), min_size=DIM, max_size=DIM), min_size=1, max_size=4
 ).map(lambda rows: np.array(rows, np.float32))
@@ -79,6 +80,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
             for name, values in self.pending:
                 self.committed.setdefault(name, values)
             self.done.add(work)
+
+    # A part in one step: with single adds alone, few examples come to two parts that hold the same sample.
+    @rule(names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=3), values=STEPS)
+    def extract(self, names: list[str], values: np.ndarray) -> None:
+        for number, name in enumerate(names):
+            self.add(name, values + number)
+        self.commit()
 
     @rule()
     def drop(self) -> None:

@@ -36,8 +36,8 @@ def clip_views(frames: list[np.ndarray]) -> Views:
 def test_lfcc_is_torchaudio_s_with_differences() -> None:
     views = sound_views()
     found = load("lfcc").rows(views)
-    options = {"n_fft": 512, "win_length": 400, "hop_length": 160}
-    plain = torchaudio.transforms.LFCC(16000, n_filter=20, n_lfcc=20, speckwargs=options)(views.sound).T
+    options = {"n_fft": 1024, "win_length": 400, "hop_length": 160}
+    plain = torchaudio.transforms.LFCC(16000, n_filter=70, n_lfcc=20, speckwargs=options)(views.sound).T
     assert found.inputs.shape == (101, 60)
     assert torch.allclose(found.inputs[:, :20], plain)
     assert torch.allclose(found.inputs[5, 20:40] * 10, (2 * (plain[7] - plain[3]) + plain[6] - plain[4]), atol=1e-3)

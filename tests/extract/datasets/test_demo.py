@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from mmdf.cache.errors import UsageError
 from mmdf.cache.manifest import Manifest
-from mmdf.extract.datasets import demo_voice
+from mmdf.extract.datasets import demo, demo_voice
 from mmdf.extract.datasets.build import build_manifest
 from mmdf.extract.datasets.demo import write_corpus
 
@@ -53,10 +53,13 @@ def test_every_category_and_method_is_there(manifest: Manifest) -> None:
         ("RealVideo-RealAudio", None, 0, 0, None),
         ("FakeVideo-RealAudio", "splice", 1, 0, "face-swap"),
         ("RealVideo-FakeAudio", "griffin-lim", 0, 1, "voice-conversion"),
-        ("RealVideo-FakeAudio", "sync-shift", 0, 1, "lip-sync"),
+        ("RealVideo-FakeAudio", "sync-shift", 0, 0, "lip-sync"),
         ("FakeVideo-FakeAudio", "splice+griffin-lim", 1, 1, "both"),
     }
-    assert all(item.label == max(item.video_label or 0, item.audio_label or 0) for item in manifest.items())
+    # Only moved sound is a fake whose streams are genuine.
+    forged = [i for i in manifest.items() if i.method != "sync-shift"]
+    assert all(item.label == max(item.video_label or 0, item.audio_label or 0) for item in forged)
+    assert all(item.label == 1 for item in manifest.items() if item.method == "sync-shift")
     assert {(item.method, item.label, item.audio_label) for item in stills} == {(None, 0, None), ("splice", 1, None)}
 
 
@@ -65,6 +68,13 @@ def test_the_written_splits_are_kept_and_hold_two_people_each(manifest: Manifest
     for item in manifest.items():
         people.setdefault(str(item.split), set()).add(str(item.identity))
     assert {split: len(names) for split, names in people.items()} == {"train": 2, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_donors_are_other_people_of_the_same_split(seed: int) -> None:
+    for take in demo._takes(demo._people(12, seed), 4, seed):
+        assert take.donor.split == take.person.split
+        assert take.donor.name != take.person.name
 
 
 def test_every_fake_has_its_real_source(manifest: Manifest) -> None:
@@ -102,7 +112,8 @@ def test_metadata_do_not_tell_the_classes_apart(corpus: Path, manifest: Manifest
             "file name": [int(Path(item.path).stem, 16) for item in clips],
         }
         for what, values in measured.items():
-            assert 0.3 <= roc_auc_score(labels, values) <= 0.7, (name, what)
+            # With 12 against 24 clips, chance alone spreads by 0.1.
+            assert 0.25 <= roc_auc_score(labels, values) <= 0.75, (name, what)
 
 
 def test_forged_streams_differ_from_their_source_and_true_ones_do_not(corpus: Path, manifest: Manifest) -> None:
