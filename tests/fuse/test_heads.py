@@ -133,11 +133,11 @@ def test_late_fusion_tells_which_stream_is_forged(make_corpus, noisy) -> None:
     assert (called.numpy() == np.stack([video, audio], 1)).mean() > 0.95
 
 
-def test_late_fusion_asks_for_ten_validation_items_of_each_class(features: Features) -> None:
+def test_late_fusion_asks_for_five_validation_items_of_each_class(features: Features) -> None:
     kind = heads.get("late")
     head = kind({s.alias: 2 * s.dim for s in features.specs}, kind.Config())
-    with pytest.raises(DataError, match=r"toy-picture/frame has 9 real and 9 fake.*another head"):
-        fit(head, features, features.take(torch.arange(18)), TrainConfig(epochs=1))
+    with pytest.raises(DataError, match=r"toy-picture/frame has 4 real and 4 fake.*another head"):
+        fit(head, features, features.take(torch.arange(8)), TrainConfig(epochs=1))
 
 
 def test_late_fusion_refuses_a_stream_whose_own_label_is_always_the_same(make_corpus, noisy) -> None:
