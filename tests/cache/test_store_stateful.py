@@ -133,7 +133,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
 TestStoreAgainstModel = StoreAgainstModel.TestCase
 TestStoreAgainstModel.settings = settings(
-    max_examples=20,
+    max_examples=15,
     stateful_step_count=12,
     deadline=None,
     derandomize=True,
