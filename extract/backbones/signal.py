@@ -16,6 +16,7 @@ from mmdf.extract.views import SOUND_RATE_HZ, Views
 
 _WINDOW, _HOP = 400, 160
 _FLOOR = 1e-6
+_POWER_FLOOR = 1e-10
 _MOTION_SIDE_PX = 112
 _MOTION_MAPS = ("difference", "flow", "residual", "divergence", "curl")
 MOTION_NAMES = (*(f"{what}_{how}" for what in _MOTION_MAPS for how in ("mean", "std", "p95")), "coherence")
@@ -82,18 +83,24 @@ def load_lfcc(context: LoadContext) -> Backbone:
     """
     options = {"n_fft": 1024, "win_length": _WINDOW, "hop_length": _HOP}
     lfcc = torchaudio.transforms.LFCC(SOUND_RATE_HZ, n_filter=70, n_lfcc=20, speckwargs=options)
+    # torchaudio cuts at 80 dB below the peak, which hides the noise floor of 16-bit sound, where vocoders show.
+    lfcc.amplitude_to_DB = torchaudio.transforms.AmplitudeToDB("power", top_db=None)
 
     def with_differences(cepstra: torch.Tensor) -> torch.Tensor:
         first = torchaudio.functional.compute_deltas(cepstra)
         return torch.cat([cepstra, first, torchaudio.functional.compute_deltas(first)])
 
-    return _spectral(context, lfcc, with_differences, n_fft=1024, filters=70, coefficients=20, deltas=2)
+    return _spectral(
+        context, lfcc, with_differences, n_fft=1024, filters=70, coefficients=20, deltas=2, floor=_POWER_FLOOR
+    )
 
 
 def load_logmel(context: LoadContext) -> Backbone:
-    """Natural logarithm of 80 mel bands of power, floored at 1e-6, (T, 80) at 100 Hz."""
+    """Natural logarithm of 80 mel bands of power, floored at 1e-10, below the noise of 16 bits; (T, 80) at 100 Hz."""
     mel = torchaudio.transforms.MelSpectrogram(SOUND_RATE_HZ, n_fft=512, win_length=_WINDOW, hop_length=_HOP, n_mels=80)
-    return _spectral(context, mel, lambda power: power.clamp(min=_FLOOR).log(), n_fft=512, bands=80, floor=_FLOOR)
+    return _spectral(
+        context, mel, lambda power: power.clamp(min=_POWER_FLOOR).log(), n_fft=512, bands=80, floor=_POWER_FLOOR
+    )
 
 
 def load_spectrum(context: LoadContext) -> Backbone:

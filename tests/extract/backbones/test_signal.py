@@ -37,11 +37,23 @@ def test_lfcc_is_torchaudio_s_with_differences() -> None:
     views = sound_views()
     found = load("lfcc").rows(views)
     options = {"n_fft": 1024, "win_length": 400, "hop_length": 160}
-    plain = torchaudio.transforms.LFCC(16000, n_filter=70, n_lfcc=20, speckwargs=options)(views.sound).T
+    transform = torchaudio.transforms.LFCC(16000, n_filter=70, n_lfcc=20, speckwargs=options)
+    transform.amplitude_to_DB = torchaudio.transforms.AmplitudeToDB("power", top_db=None)
+    plain = transform(views.sound).T
     assert found.inputs.shape == (101, 60)
     assert torch.allclose(found.inputs[:, :20], plain)
     assert torch.allclose(found.inputs[5, 20:40] * 10, (2 * (plain[7] - plain[3]) + plain[6] - plain[4]), atol=1e-3)
     assert found.times_s[:3] == pytest.approx([0, 0.01, 0.02])
+
+
+@pytest.mark.parametrize("name", ["lfcc", "logmel"])
+def test_the_noise_floor_of_sixteen_bits_is_not_cut_off(name: str) -> None:
+    rng = np.random.default_rng(0)
+    loud = np.concatenate([0.5 * np.sin(np.arange(8000) * 0.3), np.zeros(8000)])
+    floors = [make_views(Decoded(sound=Sound((loud + a * rng.standard_normal(16000)).astype(np.float32), 16000)), CPU)
+              for a in (1e-5, 1e-4)]  # fmt: skip
+    quiet, louder = (load(name).rows(views).inputs[75, 0] for views in floors)
+    assert abs(float(louder - quiet)) > 2
 
 
 def test_logmel_sees_a_tone_in_its_band() -> None:
