@@ -131,10 +131,15 @@ def extract(
     json_: JsonOption = False,
 ) -> None:
     """Stage one: media to embeddings. Stop it when you like; the same command goes on from there."""
+    from mmdf.extract.weights import check_weights
+
+    names = _names(backbones)
+    if not dry_run:
+        # Before anything heavy is imported: missing weights are told within a second.
+        check_weights(names, weights, download)
     from mmdf.cache.manifest import Manifest
     from mmdf.extract.media.sampling import Sampling
 
-    names = _names(backbones)
     found, sampling = Manifest.read(manifest, root), Sampling(frames=frames)
     if dry_run:
         from mmdf.extract.estimate import estimate
