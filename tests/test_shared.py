@@ -35,8 +35,8 @@ def test_spoken_digits(tmp_path: Path) -> None:
     detector = train("probe", store, manifest)
     found = json.loads(json.dumps(assess(detector.predict(store, manifest.split("test")), 100).to_dict()))
     assert found["n_scored"] == len(manifest.split("test"))
-    # scikit-learn alone reaches 0.94 on the whole set; much less here would be a bug, not a hard corpus.
-    assert found["overall"]["estimates"]["roc_auc"]["value"] > 0.8
+    # A third of the set; the whole gives 0.83 to 0.85 (docs/log.md). Near chance would be a bug, not a hard corpus.
+    assert found["overall"]["estimates"]["roc_auc"]["value"] > 0.7
 
 
 @pytest.mark.slow
