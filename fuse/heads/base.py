@@ -3,6 +3,7 @@
 Knows nothing of the training loop, of calibration of the whole, or of files.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
@@ -45,7 +46,7 @@ class HeadOutput:
     family_logits: Tensor | None = None
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Base of all heads: standardised features, a weighted cross-entropy, and nothing else.
 
     Parameters
@@ -72,9 +73,9 @@ class Head(nn.Module):
         self.config = config
         self.scalers = nn.ModuleList(Standardiser(dim) for dim in dims.values())
 
+    @abstractmethod
     def forward(self, batch: Features) -> HeadOutput:
         """Logits of the items of `batch`, which may hold more features than the head looks at."""
-        raise NotImplementedError
 
     def loss(self, output: HeadOutput, batch: Features) -> Tensor:
         """Weighted mean binary cross-entropy, a scalar. All labels of `batch` must be known."""
