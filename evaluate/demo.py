@@ -30,8 +30,9 @@ HEADS = ("probe", "early", "late")
 NOTES = (
     "The corpus is synthetic: cartoon figures with made-up voices, drawn by `mmdf demo`. These scores say that the "
     "path from media to report works. They say nothing about real deepfakes.",
-    "The method sync-shift moves genuine sound against genuine pictures. None of these heads compares the two over "
-    "time, so it should stay near chance here.",
+    "The method sync-shift moves genuine sound against genuine pictures, and none of these heads compares the two over "
+    "time. What it scores above chance comes from the corpus: all of its items are clips, and clips are fake more often "
+    "than the stills among the real items are.",
 )
 
 

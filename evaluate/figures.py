@@ -232,7 +232,7 @@ def _whiskers(axes: Axes, methods: list[str], found: Mapping[str, Row], offset: 
 
 def _title(axes: Axes, table: ScoreTable, what: str) -> None:
     detector = plain(str(table.info.get("detector") or "unnamed detector"), 40)
-    axes.set_title(f"{what}\n{detector}, {plain(place(table), 50)}", loc="left", fontweight="bold", fontsize=11)
+    axes.set_title(f"{what}\n{detector}\n{plain(place(table), 50)}", loc="left", fontweight="bold", fontsize=11)
 
 
 def _places(assessments: Mapping[str, Assessment]) -> str:
