@@ -30,9 +30,9 @@ HEADS = ("probe", "early", "late")
 NOTES = (
     "The corpus is synthetic: cartoon figures with made-up voices, drawn by `mmdf demo`. These scores say that the "
     "path from media to report works. They say nothing about real deepfakes.",
-    "The method sync-shift moves genuine sound against genuine pictures, and none of these heads compares the two over "
-    "time. What it scores above chance comes from the corpus: all of its items are clips, and clips are fake more often "
-    "than the stills among the real items are.",
+    "Read the rows of griffin-lim and sync-shift with care: their items are all clips, while half of the real items are "
+    "stills, which are fake less often. No head here compares sound and picture over time, so sync-shift should be near "
+    "chance among clips.",
 )
 
 
