@@ -30,8 +30,8 @@ HEADS = ("probe", "early", "late")
 NOTES = (
     "The corpus is synthetic: cartoon figures with made-up voices, drawn by `mmdf demo`. These scores say that the "
     "path from media to report works. They say nothing about real deepfakes.",
-    "Read the rows of griffin-lim and sync-shift with care: their items are all clips, while half of the real items are "
-    "stills, which are fake less often. No head here compares sound and picture over time, so sync-shift should be near "
+    "Read the rows of griffin-lim and sync-shift with care: their items are clips, while half of the real items are "
+    "stills, fake less often. No head here compares sound and picture over time, so sync-shift should be near "
     "chance among clips.",
 )
 
