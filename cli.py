@@ -12,12 +12,29 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from mmdf import __version__
 from mmdf.cache.errors import MmdfError
+from mmdf.evaluate.shell import (
+    DeviceOption,
+    DownloadOption,
+    DtypeOption,
+    JsonOption,
+    ManifestArgument,
+    ManifestOption,
+    PluginOption,
+    RootOption,
+    SeedOption,
+    StoreOption,
+    WeightsOption,
+    load_plugins,
+    print_result,
+    split_names,
+)
+from mmdf.evaluate.tools import tools_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,20 +43,9 @@ app = typer.Typer(
     help="Multimodal deepfake detection: extract embeddings once, train detection heads in minutes, evaluate honestly.",
 )
 manifest_app = typer.Typer(no_args_is_help=True, help="Describe a data set: one row a file, with labels and splits.")
-cache_app = typer.Typer(no_args_is_help=True, help="Look into a feature store.")
 app.add_typer(manifest_app, name="manifest")
-app.add_typer(cache_app, name="cache")
-
-ManifestArgument = Annotated[Path, typer.Argument(help="Manifest, made by `mmdf manifest build`.")]
-ManifestOption = Annotated[Path, typer.Option("--manifest", "-m", help="Manifest, made by `mmdf manifest build`.")]
-StoreOption = Annotated[Path, typer.Option("--store", "-s", help="Folder of the feature store.")]
-RootOption = Annotated[Path | None, typer.Option(help="Root of the media, if they have moved since.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-WeightsOption = Annotated[Path | None, typer.Option("--weights", help="Folder with weights, instead of the hub cache.")]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch missing weights from the Hugging Face hub.")]
-DeviceOption = Annotated[str, typer.Option(envvar="MMDF_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
-SeedOption = Annotated[int, typer.Option(help="Of everything random here.")]
+# Without a name its verbs stand beside those below.
+app.add_typer(tools_app)
 
 
 @app.callback(invoke_without_command=True)
@@ -71,14 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def _print(as_json: bool, document: Any, text: str) -> None:
-    typer.echo(json.dumps({"schema": 1} | document, indent=2) if as_json else text)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 @manifest_app.command("build", epilog="Example: mmdf manifest build --layout folders ~/data/faces -o faces.parquet")
 def manifest_build(
     root: Annotated[Path, typer.Argument(help="Folder of the data set, or the table.")],
@@ -97,7 +95,9 @@ def manifest_build(
 
     manifest = build_manifest(layout, root, dataset, seed, resplit, table, allow_missing=allow_missing or None)
     manifest.write(out)
-    _print(json_, {"manifest": str(out), "splits": split_counts(manifest)}, f"{describe(manifest)}\nWritten to {out}.")
+    print_result(
+        json_, {"manifest": str(out), "splits": split_counts(manifest)}, f"{describe(manifest)}\nWritten to {out}."
+    )
 
 
 @manifest_app.command("check", epilog="Example: mmdf manifest check faces.parquet")
@@ -108,14 +108,20 @@ def manifest_check(manifest: ManifestArgument, root: RootOption = None, json_: J
 
     found = Manifest.read(manifest, root)
     check_manifest(found)
-    _print(json_, {"manifest": str(manifest), "splits": split_counts(found)}, f"{describe(found)}\nNo overlap: good.")
+    print_result(
+        json_, {"manifest": str(manifest), "splits": split_counts(found)}, f"{describe(found)}\nNo overlap: good."
+    )
 
 
-@app.command(epilog="Example: mmdf extract faces.parquet -s store -b efficientnet-lite0,spectrum")
+@app.command(
+    epilog="Example: mmdf extract faces.parquet -s store -b efficientnet-lite0,efficientnet-lite0/face,spectrum"
+)
 def extract(
     manifest: ManifestArgument,
     store: StoreOption,
-    backbones: Annotated[str, typer.Option("--backbones", "-b", help="Names, comma-separated: `mmdf list backbones`.")],
+    backbones: Annotated[
+        str, typer.Option("--backbones", "-b", help="NAME or NAME/VIEW, comma-separated: `mmdf list backbones`.")
+    ],
     weights: WeightsOption = None,
     download: DownloadOption = False,
     device: DeviceOption = "auto",
@@ -123,42 +129,61 @@ def extract(
     workers: Annotated[int, typer.Option(min=0, help="Decode processes; 0 decodes in this one.")] = 1,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a forward pass; halved when memory runs out.")] = 32,
     frames: Annotated[int, typer.Option(min=1, help="Frames a video, spread evenly.")] = 16,
+    frame_hz: Annotated[float | None, typer.Option(min=0.01, help="Instead: frames a second.")] = None,
+    window_s: Annotated[float, typer.Option(min=0.1, help="Seconds a window of speech.")] = 4.0,
+    hop_s: Annotated[float, typer.Option(min=0.05, help="Seconds from one window to the next.")] = 2.0,
+    steps_hz: Annotated[float | None, typer.Option(min=0.1, help="Speech: steps a second within windows.")] = None,
+    layers: Annotated[str, typer.Option(help="last, prenorm, all, or numbers such as 6,9,12.")] = "last",
+    tokens: Annotated[str, typer.Option(help="Pictures: cls, mean, grid4, grid7, comma-separated.")] = "",
+    no_face: Annotated[str, typer.Option(help="A picture without a face gives nothing (skip) or its frame.")] = "skip",
+    augment: Annotated[int, typer.Option(min=0, help="Augmented views of every train item, beside it.")] = 0,
+    seed: SeedOption = 0,
+    plugin: PluginOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
     timeout_s: Annotated[float, typer.Option(min=1, help="Seconds a file may take to decode.")] = 120.0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile: slow to start, may pay later.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    profile: Annotated[Path | None, typer.Option(help="Write where the time went, as JSON.")] = None,
     root: RootOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Stage one: media to embeddings. Stop it when you like; the same command goes on from there."""
     from mmdf.extract.weights import check_weights
 
-    names = _names(backbones)
+    load_plugins(plugin)
+    chosen = split_names(backbones)
     if not dry_run:
         # Before anything heavy is imported: missing weights are told within a second.
-        check_weights(names, weights, download)
+        check_weights(chosen, weights, download)
     from mmdf.cache.manifest import Manifest
+    from mmdf.extract.media.limits import Limits
     from mmdf.extract.media.sampling import Sampling
+    from mmdf.extract.options import ExtractOptions
+    from mmdf.extract.outputs import Outputs
 
-    found, sampling = Manifest.read(manifest, root), Sampling(frames=frames)
+    found = Manifest.read(manifest, root)
+    options = ExtractOptions(
+        weights, download, device, dtype, limit, batch_size, 64, workers, retry_failed,
+        Sampling(
+            frames, frame_hz, window_s=window_s, window_hop_s=min(hop_s, window_s), steps_hz=steps_hz, no_face=no_face
+        ),
+        Limits(timeout_s=timeout_s), Outputs.parse(layers, tokens), augment, seed, compile_,
+    )  # fmt: skip
     if dry_run:
         from mmdf.extract.estimate import estimate
 
-        estimated = estimate(found, store, names, sampling, weights)
-        _print(json_, estimated.to_dict(), estimated.to_text())
+        estimated = estimate(found, store, chosen, options)
+        print_result(json_, estimated.to_dict(), estimated.to_text())
         return
     from mmdf.evaluate.terminal import progress_bar
-    from mmdf.extract.media.limits import Limits
-    from mmdf.extract.options import ExtractOptions
     from mmdf.extract.run import run_extract
 
-    limits = Limits(timeout_s=timeout_s)
-    options = ExtractOptions(
-        weights, download, device, dtype, limit, batch_size, 64, workers, retry_failed, sampling, limits
-    )
     with progress_bar("extract", min(len(found), limit or len(found))) as progress:
-        summary = run_extract(found, store, names, options, progress, partial(typer.echo, err=True))
-    _print(json_, summary.to_dict(), summary.to_text())
+        summary = run_extract(found, store, chosen, options, progress, partial(typer.echo, err=True))
+    if profile is not None:
+        profile.write_text(json.dumps(summary.profile(), indent=2) + "\n")
+    print_result(json_, summary.to_dict(), summary.to_text())
     raise typer.Exit(3 if summary.failures else 0)
 
 
@@ -179,12 +204,12 @@ def train(
 
     heads.check(head)
     found, opened = Manifest.read(manifest), FeatureStore.open(store)
-    names = _names(features) if features else None
+    names = split_names(features) if features else None
     from mmdf.fuse.train import train as train_head
 
     detector = train_head(head, opened, found, names, seed=seed)
     detector.save(out)
-    _print(json_, {"detector": str(out)} | detector.summary(), f"{detector.to_text()}\nWritten to {out}.")
+    print_result(json_, {"detector": str(out)} | detector.summary(), f"{detector.to_text()}\nWritten to {out}.")
 
 
 @app.command(epilog="Example: mmdf predict detectors/probe -s store -m faces.parquet -o scores/probe.parquet")
@@ -207,7 +232,9 @@ def predict(
     table = Detector.load(detector).predict(opened, found)
     table.write(out)
     n_scored = len(found) - table.table.column("score").null_count
-    _print(json_, {"scores": str(out), "items": len(found), "scored": n_scored}, f"Scored {n_scored} of {len(found)}.")
+    print_result(
+        json_, {"scores": str(out), "items": len(found), "scored": n_scored}, f"Scored {n_scored} of {len(found)}."
+    )
 
 
 @app.command(epilog="Example: mmdf evaluate scores/probe.parquet")
@@ -222,7 +249,7 @@ def evaluate(
     from mmdf.evaluate.assess import assess, to_text
 
     assessment = assess(ScoreTable.read(scores), resamples, seed)
-    _print(json_, assessment.to_dict(), to_text(assessment))
+    print_result(json_, assessment.to_dict(), to_text(assessment))
 
 
 @app.command(epilog="Example: mmdf report scores/probe.parquet scores/late.parquet -o report")
@@ -238,7 +265,7 @@ def report(
 
     tables = {name: ScoreTable.read(path) for name, path in named_by_file(scores).items()}
     page = write_report(out, tables, title)
-    _print(json_, {"report": str(page)}, f"Written to {page}.")
+    print_result(json_, {"report": str(page)}, f"Written to {page}.")
 
 
 @app.command(epilog="Example: mmdf detect interview.mp4 photo.jpg -d detectors/late")
@@ -249,68 +276,16 @@ def detect(
     download: DownloadOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    plugin: PluginOption = None,
     json_: JsonOption = False,
 ) -> None:
     """One answer a file: fake, real, or cannot say, with the calibrated score."""
     from mmdf.evaluate.detect import detect as detect_files
     from mmdf.extract.options import ExtractOptions
 
+    load_plugins(plugin)
     options = ExtractOptions(weights, download, device, dtype)
     verdicts = detect_files(detector, files, options)
     document = {"detector": str(detector), "verdicts": [verdict.to_dict() for verdict in verdicts]}
-    _print(json_, document, "\n".join(verdict.to_text() for verdict in verdicts))
+    print_result(json_, document, "\n".join(verdict.to_text() for verdict in verdicts))
     raise typer.Exit(3 if any(verdict.score is None for verdict in verdicts) else 0)
-
-
-@cache_app.command("info", epilog="Example: mmdf cache info store")
-def cache_info(store: Annotated[Path, typer.Argument(help="Folder of a store.")], json_: JsonOption = False) -> None:
-    """Every feature in a store: items, steps, size, weights, precision; and what failed."""
-    from mmdf.cache.describe import describe_store, to_text
-
-    description = describe_store(store)
-    _print(json_, description, to_text(description))
-
-
-@cache_app.command("verify", epilog="Example: mmdf cache verify store --level 2")
-def cache_verify(
-    store: Annotated[Path, typer.Argument(help="Folder of a store.")],
-    level: Annotated[int, typer.Option(min=0, max=2, help="0 files, 1 checksums of chunks, 2 every row.")] = 1,
-    json_: JsonOption = False,
-) -> None:
-    """Hold a store against its own checksums; exit code 4 if something is damaged."""
-    from mmdf.cache.describe import report_to_dict, report_to_text
-    from mmdf.cache.store import FeatureStore
-    from mmdf.cache.verify import verify_store
-
-    found = verify_store(FeatureStore.open(store), level)
-    _print(json_, report_to_dict(found), report_to_text(found))
-    raise typer.Exit(4 if found.findings else 0)
-
-
-@app.command("list", epilog="Example: mmdf list backbones")
-def list_(what: Annotated[str, typer.Argument(help="backbones, heads or layouts.")], json_: JsonOption = False) -> None:
-    """What there is to choose from."""
-    from mmdf.evaluate.catalogue import catalogue
-
-    rows, text = catalogue(what)
-    _print(json_, {what: rows}, text)
-
-
-@app.command(epilog="Example: mmdf doctor")
-def doctor(json_: JsonOption = False) -> None:
-    """Check this machine: versions, device and precision, and which weights are here."""
-    from mmdf.evaluate.catalogue import examine
-
-    findings, text = examine()
-    _print(json_, {"findings": findings}, text)
-
-
-@app.command(epilog="Example: mmdf demo -o demo")
-def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to work in.")] = Path("demo"),
-    seed: SeedOption = 0,
-) -> None:
-    """The whole path on a corpus drawn and spoken by code: media, manifest, extract, train, evaluate, report."""
-    from mmdf.evaluate.demo import run_demo
-
-    run_demo(out, seed, typer.echo)

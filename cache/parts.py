@@ -1,4 +1,4 @@
-"""One part: an immutable Zarr v3 group with `data [T, D]`, `times_s [T]` and `offsets [n + 1]`.
+"""One part: an immutable Zarr v3 group with `data [T, D]`, `times_s [T]`, `indices [T]` and `offsets [n + 1]`.
 
 A part is written once, whole, into a folder nobody reads; `store.py` decides when it becomes visible. Chunks of about
 8 MB with crc32c, uncompressed and unsharded: see docs/decisions/0001-parts.md for the measurements behind that.
@@ -21,6 +21,8 @@ from mmdf.cache.errors import CacheError
 
 CHUNK_BYTES = 8 * 2**20
 CRC_BYTES = 4
+ARRAYS = ("data", "times_s", "indices", "offsets")
+_HOLE = -2
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,14 @@ class Part:
         (T,) float64, the time of each step.
     offsets
         (n + 1,) int64: item i has the rows offsets[i] to offsets[i + 1].
+    indices
+        (T,) int64, where each step begins in its file: number of the frame, or of the sample at 16 kHz; -1 unknown.
     """
 
     values: np.ndarray
     times_s: np.ndarray
     offsets: np.ndarray
+    indices: np.ndarray
 
 
 def part_id(fingerprint: str, keys: Sequence[bytes]) -> str:
@@ -63,12 +68,14 @@ def write_part(folder: Path, part: Part) -> None:
     group = zarr.create_group(store=folder, zarr_format=3)
     _create(group, "data", part.values, (rows, dim), np.nan)
     _create(group, "times_s", part.times_s, (max(n_steps, 1),), np.nan)
+    _create(group, "indices", part.indices, (max(n_steps, 1),), _HOLE)
     _create(group, "offsets", part.offsets, (len(part.offsets),), -1)
     written = read_part(folder)
     same = (
         np.array_equal(written.values, part.values)
         and np.array_equal(written.times_s, part.times_s)
         and np.array_equal(written.offsets, part.offsets)
+        and np.array_equal(written.indices, part.indices)
     )
     if not same:
         raise CacheError(f"The part in {folder} reads back other than it was written: check the disk, then run again.")
@@ -101,7 +108,7 @@ def check_files(folder: Path) -> tuple[int, int, int]:
     """
     with _damage(folder):
         group = zarr.open_group(store=folder, mode="r", zarr_format=3)
-        arrays = {name: _array(group, name) for name in ("data", "times_s", "offsets")}
+        arrays = {name: _array(group, name) for name in ARRAYS}
         for name, array in arrays.items():
             n_bytes = math.prod(array.chunks) * array.dtype.itemsize + CRC_BYTES
             counts = [math.ceil(size / chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
@@ -126,15 +133,17 @@ def _damage(folder: Path) -> Iterator[None]:
 
 
 def _checked_part(group: zarr.Group) -> Part:
-    data, times, starts = (_array(group, name) for name in ("data", "times_s", "offsets"))
+    data, times, places, starts = (_array(group, name) for name in ARRAYS)
     offsets = np.asarray(starts[...])
     # The metadata carry no checksum, so they must agree with each other before anything of their size is allocated.
     if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
         raise ValueError("offsets do not ascend from 0")
     if data.shape != (offsets[-1], data.chunks[-1]) or times.shape != (offsets[-1],):
         raise ValueError(f"data {data.shape} and times_s {times.shape} for {offsets[-1]} steps")
-    part = Part(np.asarray(data[...]), np.asarray(times[...]), offsets)
-    if np.isnan(part.values[:: data.chunks[0]]).any() or np.isnan(part.times_s).any():
+    if places.shape != times.shape:
+        raise ValueError(f"indices {places.shape} for {offsets[-1]} steps")
+    part = Part(np.asarray(data[...]), np.asarray(times[...]), offsets, np.asarray(places[...]))
+    if np.isnan(part.values[:: data.chunks[0]]).any() or np.isnan(part.times_s).any() or (part.indices == _HOLE).any():
         raise ValueError("a chunk file is missing")
     return part
 

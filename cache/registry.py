@@ -7,7 +7,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -35,7 +35,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, targets: dict[str, str]) -> None:
         self.kind = kind
-        self._targets = dict(targets)
+        self._targets: dict[str, str | Callable] = dict(targets)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._targets)
@@ -43,17 +43,26 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._targets
 
+    def add(self, name: str, target: str | Callable) -> None:
+        """Register one more, a "module:attribute" or the object itself; `UsageError` if the name has another target."""
+        if self._targets.setdefault(name, target) != target:
+            raise UsageError(f"There is a {self.kind} called '{name}' already. Choose another name.")
+
     def get(self, name: str) -> T:
         """The object called `name`; `UsageError` with the nearest name and the whole list if there is none."""
         self.check(name)
-        module, attribute = self._targets[name].split(":")
-        found: Any = getattr(importlib.import_module(module), attribute)
-        return found
+        target: Any = self._targets[name]
+        if isinstance(target, str):
+            module, attribute = target.split(":")
+            target = getattr(importlib.import_module(module), attribute)
+        return target
 
     def describe(self, name: str) -> str:
         """The first line of the docstring of the module where `name` lives, read without importing it."""
         self.check(name)
-        spec = importlib.util.find_spec(self._targets[name].split(":")[0])
+        target = self._targets[name]
+        module = target.split(":")[0] if isinstance(target, str) else target.__module__
+        spec = importlib.util.find_spec(module)
         source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
         return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 

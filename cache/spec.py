@@ -5,6 +5,7 @@ Batch size, worker count, machine and library patch versions are provenance: the
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -43,6 +44,10 @@ class FeatureSpec:
         Usual distance of two steps in seconds, None where steps are spread evenly over a clip of any length.
     weights_digest
         sha256 of the weights file, "none" for signal-level features.
+    variant
+        What sets it apart from the backbone's plain embedding ("layers-all", "aug1"); a part of the alias.
+    shape
+        Axes of one embedding where there are several, such as (layers, dim); their product is `dim`. Else empty.
     """
 
     backbone: str
@@ -59,12 +64,23 @@ class FeatureSpec:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     decoder: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
+    shape: tuple[int, ...] = ()
     schema: int = SPEC_SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.shape and math.prod(self.shape) != self.dim:
+            raise ValueError(f"the shape {self.shape} does not hold {self.dim} values")
 
     @property
     def alias(self) -> str:
-        """The readable name, e.g. `clip-vit-b32/frame`."""
-        return f"{self.backbone}/{self.view}"
+        """The readable name, e.g. `clip-vit-b32/frame` or `hubert-base/speech+layers-all`."""
+        return f"{self.backbone}/{self.view}" + (f"+{self.variant}" if self.variant else "")
+
+    @property
+    def augment(self) -> int:
+        """Which augmented view of the items this is, from 1; 0 for the items as they are."""
+        return int(self.sampling.get("augment", {}).get("index", 0))
 
     @property
     def fingerprint(self) -> str:
@@ -78,13 +94,15 @@ class FeatureSpec:
         return hash(self.fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values."""
-        return asdict(self)
+        """All fields as plain JSON values. `variant` and `shape` only where set, as in stores made before they were."""
+        values = asdict(self)
+        extra = {"variant": values.pop("variant"), "shape": list(values.pop("shape"))}
+        return values | {name: value for name, value in extra.items() if value}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "FeatureSpec":
         """The inverse of `to_dict`."""
-        return FeatureSpec(**values)
+        return FeatureSpec(**{**values, "shape": tuple(values.get("shape", ()))})
 
     def same_but_precision(self, other: "FeatureSpec") -> bool:
         """Whether the two differ at most in compute precision (float16 on one machine, float32 on the other)."""

@@ -29,7 +29,7 @@ from mmdf.cache.spec import FeatureSpec
 from mmdf.cache.writer import PartWriter
 
 FORMAT = "mmdf-store"
-VERSION = 1
+VERSION = 2
 READ_THREADS = 4
 
 
@@ -45,11 +45,14 @@ class Ragged:
         (n + 1,) int64. An item without steps (missing, failed, or a file without that stream) has an empty range.
     times_s
         (T,) float64.
+    indices
+        (T,) int64, where each step begins in its file: number of the frame, or of the sample at 16 kHz; -1 unknown.
     """
 
     values: np.ndarray
     offsets: np.ndarray
     times_s: np.ndarray
+    indices: np.ndarray
 
     @property
     def n_steps(self) -> np.ndarray:
@@ -84,10 +87,11 @@ class FeatureStore:
             kind, version = found["format"], int(found["version"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CacheError(f"{head} cannot be read ({error}). Is {root} a feature store?") from error
-        if kind != FORMAT or version > VERSION:
+        if kind != FORMAT or version != VERSION:
+            remedy = "Upgrade mmdf (pip install -U mmdf)" if version > VERSION else "It is from a test version of mmdf"
             raise CacheError(
-                f"{root} is in the format {kind} {version}; this mmdf reads {FORMAT} up to {VERSION}. "
-                "Upgrade mmdf (pip install -U mmdf), or extract into another folder."
+                f"{root} is in the format {kind} {version}; this mmdf reads {FORMAT} {VERSION}. "
+                f"{remedy}; or extract into another folder."
             )
         return FeatureStore(root)
 
@@ -151,7 +155,7 @@ class FeatureStore:
         steps = np.where(rows >= 0, index.n_steps[rows] if len(index.n_steps) else 0, 0)
         offsets = np.concatenate([[0], np.cumsum(steps)])
         values = np.empty((offsets[-1], spec.dim), spec.storage_dtype)
-        times_s = np.empty(offsets[-1])
+        times_s, indices = np.empty(offsets[-1]), np.empty(offsets[-1], np.int64)
 
         stored = np.flatnonzero(steps > 0)
         stored = stored[np.argsort(index.part[rows[stored]], kind="stable")]
@@ -170,10 +174,11 @@ class FeatureStore:
             for low, start, length in zip(lows[heads], starts[heads], np.add.reduceat(n_steps, heads), strict=True):
                 values[low : low + length] = part.values[start : start + length]
                 times_s[low : low + length] = part.times_s[start : start + length]
+                indices[low : low + length] = part.indices[start : start + length]
 
         with ThreadPoolExecutor(READ_THREADS) as pool:
             list(pool.map(fill, numbers.tolist(), np.split(stored, first[1:])))
-        return Ragged(values, offsets, times_s)
+        return Ragged(values, offsets, times_s, indices)
 
     def writer(self, spec: FeatureSpec, run_id: str) -> PartWriter:
         """A writer for one new part of `spec`; registers the spec."""

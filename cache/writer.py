@@ -31,13 +31,14 @@ class PartWriter:
         self._rows: list[dict] = []
         self._values: list[np.ndarray] = []
         self._times_s: list[np.ndarray] = []
+        self._indices: list[np.ndarray] = []
         self._n_steps = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, key: bytes, values: np.ndarray, times_s: np.ndarray) -> None:
-        """Add one sample: `values` (T, D), T >= 1, and `times_s` (T,) in seconds. Both are copied.
+    def add(self, key: bytes, values: np.ndarray, times_s: np.ndarray, indices: np.ndarray | None = None) -> None:
+        """Add one sample: `values` (T, D), T >= 1, `times_s` (T,) in seconds, `indices` (T,) as in `Part`. All copied.
 
         Raises
         ------
@@ -51,6 +52,9 @@ class PartWriter:
             # Always a copy: the caller's batch buffer may be filled again before the commit.
             stored = np.array(values, dtype=self.spec.storage_dtype, order="C")
         times_s = np.array(times_s, np.float64)
+        indices = np.full(len(values), -1) if indices is None else np.array(indices, np.int64)
+        if indices.shape != times_s.shape:
+            raise ValueError(f"expected indices of shape {times_s.shape}, got {indices.shape}")
         if not np.isfinite(times_s).all():
             raise MediaError(f"{self.spec.alias} got a step without a time: look at the file, it may be damaged.")
         if not np.isfinite(stored).all():
@@ -75,6 +79,7 @@ class PartWriter:
         )
         self._values.append(stored)
         self._times_s.append(times_s)
+        self._indices.append(indices)
         self._n_steps += len(stored)
 
     def absent(self, key: bytes, reason: str) -> None:
@@ -114,7 +119,8 @@ class PartWriter:
 
     def _place(self, folder: Path) -> None:
         offsets = np.cumsum([0, *(len(v) for v in self._values)], dtype=np.int64)
-        part = Part(np.concatenate(self._values), np.concatenate(self._times_s), offsets)
+        values, times_s = np.concatenate(self._values), np.concatenate(self._times_s)
+        part = Part(values, times_s, offsets, np.concatenate(self._indices))
         temporary = self._root / "tmp" / uuid.uuid4().hex
         write_part(temporary, part)
         temporary.rename(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmdf.cache.errors import UsageError, WeightsError
 from mmdf.cache.registry import did_you_mean
-from mmdf.extract.backbones import CARDS, Card
+from mmdf.extract.backbones import CARDS, Card, load_installed_plugins
 from mmdf.extract.datasets import layouts
 from mmdf.extract.weights import fetch_command, find_weights
 from mmdf.fuse.heads import heads
@@ -36,21 +36,36 @@ def _aligned(table: list[list[str]]) -> str:
 
 
 def _backbones() -> list[dict[str, Any]]:
+    load_installed_plugins()
     return [
         {
             "name": card.name,
-            "view": card.view,
+            "views": ",".join((card.view, *(view for view in card.views if view != card.view))),
             "dim": card.dim,
-            "weights": _weights_state(card),
+            "input": f"{card.input_px} px, {card.norm}"
+            if card.input_px
+            else "16 kHz"
+            if card.stream == "sound"
+            else "any",
+            "hop_s": "even" if card.hop_s is None else f"{card.hop_s:g}",
+            "layers": card.n_layers or "-",
+            "weights": weights_state(card),
             "licence": card.licence,
-            "source": f"{card.hub_id}@{card.revision[:8]}" if card.hub_id else card.package or "none needed",
+            "source": _source(card),
             "paper": card.paper,
         }
         for card in CARDS.values()
     ]
 
 
-def _weights_state(card: Card) -> str:
+def _source(card: Card) -> str:
+    if card.hub_id:
+        return f"{card.hub_id}@{card.revision[:8]}"
+    return card.package or card.url.rpartition("/")[2] or "none needed"
+
+
+def weights_state(card: Card) -> str:
+    """Whether the weights are on this machine: here, missing, or none needed."""
     try:
         return "here" if find_weights(card) else "none needed"
     except WeightsError:
@@ -75,7 +90,7 @@ def examine() -> tuple[list[dict[str, str]], str]:
     findings += [_package(name) for name in _PACKAGES]
     findings.append(_finding("PASS", f"computing on {choose_compute().reason}, {torch.get_num_threads()} threads"))
     for card in CARDS.values():
-        if _weights_state(card) == "missing":
+        if weights_state(card) == "missing":
             findings.append(_finding("WARN", f"weights of {card.name} are not here", fetch_command(card)))
     text = "\n".join(f"{f['state']}  {f['what']}" + (f"\n      {f['remedy']}" if f["remedy"] else "") for f in findings)
     return findings, text

@@ -19,6 +19,7 @@ from mmdf.extract.datasets.words import EXTENSIONS, modality_of
 from mmdf.extract.device import choose_compute
 from mmdf.extract.media.sampling import Sampling
 from mmdf.extract.options import ExtractOptions
+from mmdf.extract.outputs import Outputs
 from mmdf.extract.stage import Extraction
 from mmdf.fuse.detector import Detector
 
@@ -105,10 +106,12 @@ def _extract(
     """Run the detector's backbones; item id to reason for what could not be read."""
     compute = choose_compute(options.device, options.dtype)
     failures: dict[str, str] = {}
-    # Features may differ in their sampling; each kind of sampling is a run of its own.
-    for sampling, group in _by_sampling(specs):
-        names = [spec.backbone for spec in group]
-        backbones = load_backbones(names, compute, sampling, options.weights_dir, options.download)
+    # Features may differ in their sampling and in what is kept; each kind is a run of its own.
+    for sampling, outputs, group in _runs(specs):
+        names = [f"{spec.backbone}/{spec.view}" for spec in group]
+        loaded = load_backbones(names, compute, sampling, options.weights_dir, options.download, outputs)
+        # With faces comes their geometry, which this detector may not know.
+        backbones = loaded[: len(group)]
         for backbone, spec in zip(backbones, group, strict=True):
             if not backbone.spec.same_but_precision(spec):
                 raise CacheError(_mismatch(backbone.spec, spec))
@@ -118,22 +121,25 @@ def _extract(
     return failures
 
 
-def _by_sampling(specs: Sequence[FeatureSpec]) -> list[tuple[Sampling, list[FeatureSpec]]]:
-    groups: list[tuple[dict[str, Any], list[FeatureSpec]]] = []
+def _runs(specs: Sequence[FeatureSpec]) -> list[tuple[Sampling, Outputs, list[FeatureSpec]]]:
+    groups: list[tuple[dict[str, Any], Outputs, list[FeatureSpec]]] = []
     for spec in specs:
-        for merged, group in groups:
-            if all(merged.get(name, value) == value for name, value in spec.sampling.items()):
+        wanted = Outputs.of_variant(spec.variant)
+        for merged, outputs, group in groups:
+            views = {f"{s.backbone}/{s.view}" for s in group}
+            agrees = all(merged.get(name, value) == value for name, value in spec.sampling.items())
+            if agrees and wanted == outputs and f"{spec.backbone}/{spec.view}" not in views:
                 merged.update(spec.sampling)
                 group.append(spec)
                 break
         else:
-            groups.append((dict(spec.sampling), [spec]))
-    return [(Sampling(**merged), group) for merged, group in groups]
+            groups.append((dict(spec.sampling), wanted, [spec]))
+    return [(Sampling(**merged), outputs, group) for merged, outputs, group in groups]
 
 
 def _mismatch(here: FeatureSpec, wanted: FeatureSpec) -> str:
     ours, theirs = here.to_dict(), wanted.to_dict()
-    other = [name for name in theirs if ours[name] != theirs[name] and name != "compute_dtype"]
+    other = [name for name in theirs if ours.get(name) != theirs[name] and name != "compute_dtype"]
     return (
         f"The detector was trained on {wanted.alias} with another {' and '.join(other)} than this machine computes. "
         "Use the weights and library versions it was trained with, or train it anew."

@@ -20,7 +20,7 @@ class Batcher:
     Parameters
     ----------
     forward
-        (n, ...) to (n, dim).
+        (n, ...) to (n, dim), or (n, k, dim) where a row gives k steps.
     """
 
     def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor], batch_rows: int) -> None:
@@ -39,7 +39,7 @@ class Batcher:
             del waiting[: self.batch_rows]
 
     def take(self) -> dict[bytes, np.ndarray]:
-        """Run what is left and hand out all embeddings, key to (T, dim) float32. One wait for the device."""
+        """Run what is left and hand out all embeddings, key to (steps, dim) float32. One wait for the device."""
         for waiting in self._waiting.values():
             while waiting:
                 self._run(waiting[: self.batch_rows])
@@ -49,6 +49,8 @@ class Batcher:
         if not keys:
             return {}
         rows = [torch.stack([self._done[key][p] for p in range(len(self._done[key]))]) for key in keys]
+        # A row may give several steps, of a number that depends on its length.
+        rows = [r.flatten(0, -2) for r in rows]
         lengths = [len(r) for r in rows]
         values = torch.cat(rows).float().cpu().numpy()
         self._done.clear()

@@ -1,16 +1,22 @@
 """`mmdf extract --dry-run`: what a run would do, from headers alone. Loads no model and writes nothing."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mmdf.cache.errors import MediaError, WeightsError
 from mmdf.cache.manifest import Item, Manifest
 from mmdf.cache.store import FeatureStore
-from mmdf.extract.backbones import VIEWS, Card, card_of
+from mmdf.extract.backbones import VIEWS, Card
+from mmdf.extract.backbones.names import chosen_cards
 from mmdf.extract.media.decode import MediaInfo, probe
 from mmdf.extract.media.sampling import Sampling
+from mmdf.extract.options import ExtractOptions
+from mmdf.extract.outputs import PLAIN
 from mmdf.extract.weights import find_weights
 
 # Headers read for each modality; more items than that are extrapolated.
@@ -64,37 +70,37 @@ class Estimate:
         kinds = ", ".join(f"{count} {name}" for name, count in self.items.items())
         lines = [f"{kinds}; about {self.hours:.2f} h of sound and video."]
         for name, size in self.bytes_.items():
-            lines.append(f"  {name:<20} {size / 1e6:10.1f} MB   {self.cached[name]} items are in the store")
+            lines.append(f"  {name:<28} {size / 1e6:10.1f} MB   {self.cached[name]} items are in the store")
         lines += [f"Weights missing: {text}" for text in self.missing_weights.values()]
         if self.unreadable:
             lines.append(f"{self.unreadable} of the headers read were bad; `mmdf extract` will say why.")
         return "\n".join(lines)
 
 
-def estimate(
-    manifest: Manifest, store_path: Path, names: Sequence[str], sampling: Sampling, weights_dir: Path | None
-) -> Estimate:
+def estimate(manifest: Manifest, store_path: Path, names: Sequence[str], options: ExtractOptions) -> Estimate:
     """Estimate a run. Raises `UsageError` for unknown backbones; bad files and missing weights are in the result."""
-    cards = [card_of(name) for name in names]
+    cards = chosen_cards(names, options.outputs, options.weights_dir)
     by_modality: dict[str, list[Item]] = defaultdict(list)
     for item in manifest.items():
         by_modality[item.modality].append(item)
     seconds, unreadable = 0.0, 0
-    bytes_ = dict.fromkeys(names, 0.0)
+    bytes_ = dict.fromkeys((card.alias for card in cards), 0.0)
     for modality, items in sorted(by_modality.items()):
         infos, bad = _probed(manifest, items)
         unreadable += bad
         scale = len(items) / len(infos) if infos else 0.0
         seconds += scale * sum(info.duration_s for info in infos)
+        # Augmented views are made of the train split alone.
+        views = 1 + options.augment * sum(item.split == "train" for item in items) / len(items)
         for card in cards:
             if modality in card.modalities:
-                bytes_[card.name] += scale * sum(_bytes(card, info, sampling) for info in infos)
+                bytes_[card.alias] += views * scale * sum(_bytes(card, info, options) for info in infos)
     return Estimate(
         {name: len(items) for name, items in sorted(by_modality.items())},
         seconds / 3600,
-        {name: round(bytes_[name]) for name in names},
-        _cached(manifest, store_path, cards, sampling),
-        _missing_weights(cards, weights_dir),
+        {name: round(size) for name, size in bytes_.items()},
+        _cached(manifest, store_path, cards, options),
+        _missing_weights(cards, options.weights_dir),
         unreadable,
     )
 
@@ -111,33 +117,47 @@ def _probed(manifest: Manifest, items: Sequence[Item]) -> tuple[list[MediaInfo],
     return infos, bad
 
 
-def _bytes(card: Card, info: MediaInfo, sampling: Sampling) -> float:
+def _bytes(card: Card, info: MediaInfo, options: ExtractOptions) -> float:
     is_there = info.has_picture if VIEWS[card.view].stream == "picture" else info.has_sound
-    steps = _steps(card, info, sampling) if is_there else 0
-    return steps * (card.dim * _BYTES_PER_VALUE + _BYTES_PER_STEP)
+    steps = _steps(card, info, options.sampling) if is_there else 0
+    outputs = options.outputs.of(card)
+    shape = outputs.shape(card.n_layers, card.dim if outputs == PLAIN else card.token_dim or card.dim)
+    dim = math.prod(shape) if shape else card.dim
+    return steps * (dim * _BYTES_PER_VALUE + _BYTES_PER_STEP)
 
 
 def _steps(card: Card, info: MediaInfo, sampling: Sampling) -> int:
-    if card.view == "frame":
-        return sampling.frames if info.duration_s else 1
-    if card.view == "clip":
+    if card.view in ("frame", "face"):
+        if not info.duration_s:
+            return 1
+        return round(info.duration_s * sampling.frame_rate_hz) if sampling.frame_rate_hz else sampling.frames
+    if card.view == "mouth":
+        return int(min(info.duration_s, sampling.mouth_max_s) * min(sampling.mouth_rate_hz, info.rate_hz or np.inf))
+    if card.view in ("clip", "face-clip"):
         clips = min(sampling.clips, int(info.duration_s / _CLIP_S))
         return clips * (sampling.clip_frames - 1) if card.name == "motion" else clips
-    if card.view == "speech":
+    if card.view in ("speech", "speech-trimmed"):
+        if sampling.steps_hz:
+            return max(1, round(info.duration_s * sampling.steps_hz))
         return 1 + max(0, round((info.duration_s - sampling.window_s) / sampling.window_hop_s + 0.5))
     return int(info.duration_s * _SOUND_STEPS_HZ) + 1
 
 
-def _cached(manifest: Manifest, store_path: Path, cards: Sequence[Card], sampling: Sampling) -> dict[str, int]:
+def _cached(manifest: Manifest, store_path: Path, cards: Sequence[Card], options: ExtractOptions) -> dict[str, int]:
     """Items in the store by backbone, of any precision and any weights: exact fingerprints need the models."""
-    cached = {card.name: 0 for card in cards}
+    cached = {card.alias: 0 for card in cards}
     if not (store_path / "mmdf.json").exists():
         return cached
     store = FeatureStore.open(store_path)
+    wanted = {card.alias: (options.outputs.of(card).variant, options.sampling.of_view(card.view)) for card in cards}
     for spec in store.specs():
-        if spec.backbone in cached and dict(spec.sampling) == sampling.of_view(spec.view):
+        name = f"{spec.backbone}/{spec.view}"
+        if name not in wanted or spec.augment:
+            continue
+        variant, sampling = wanted[name]
+        if dict(spec.sampling) == sampling and spec.variant.startswith(variant):
             there = len(manifest) - len(store.missing(manifest, spec))
-            cached[spec.backbone] = max(cached[spec.backbone], there)
+            cached[name] = max(cached[name], there)
     return cached
 
 
@@ -147,5 +167,5 @@ def _missing_weights(cards: Sequence[Card], weights_dir: Path | None) -> dict[st
         try:
             find_weights(card, weights_dir)
         except WeightsError as error:
-            missing[card.name] = str(error)
+            missing[card.alias] = str(error)
     return missing

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from mmdf.extract.media.limits import DEFAULT_LIMITS, Limits
 from mmdf.extract.media.sampling import DEFAULT_SAMPLING, Sampling
+from mmdf.extract.outputs import PLAIN, Outputs
 
 
 @dataclass(frozen=True)
 class ExtractOptions:
     """What the shell can say of a run, beside manifest, store and backbones.
 
-    Only `dtype` and `sampling` change numbers in the store; both are in every feature's spec.
+    Only `dtype`, `sampling`, `outputs` and `augment` change numbers in the store; all are in every feature's spec.
 
     Attributes
     ----------
@@ -29,6 +30,12 @@ class ExtractOptions:
         Decode processes; 0 decodes in this one.
     retry_failed
         Try again what failed in an earlier run.
+    outputs
+        Layers and tokens to keep of each backbone.
+    augment, augment_seed
+        Augmented views to make of every item of the train split, and the seed of their draws.
+    compile_
+        Run backbones through `torch.compile`: pays on long runs, per backbone (docs/performance.md).
     """
 
     weights_dir: Path | None = None
@@ -42,3 +49,7 @@ class ExtractOptions:
     retry_failed: bool = False
     sampling: Sampling = DEFAULT_SAMPLING
     limits: Limits = DEFAULT_LIMITS
+    outputs: Outputs = PLAIN
+    augment: int = 0
+    augment_seed: int = 0
+    compile_: bool = False

@@ -20,7 +20,8 @@ from mmdf.extract.options import ExtractOptions
 from mmdf.extract.weights import check_weights
 
 if TYPE_CHECKING:
-    from mmdf.extract.stage import Progress, Summary
+    from mmdf.extract.plan import Progress
+    from mmdf.extract.summary import Summary
 
 _RECORDED = ("mmdf", "torch", "torchaudio", "torchvision", "transformers", "timm", "zarr", "av", "pillow", "numpy")
 
@@ -48,12 +49,15 @@ def run_extract(
     check_weights(names, options.weights_dir, options.download)
     import torch
 
-    from mmdf.extract.backbones.load import load_backbones
+    from mmdf.extract.backbones.load import augmented, load_backbones
     from mmdf.extract.device import choose_compute
     from mmdf.extract.stage import Extraction
 
     compute = choose_compute(options.device, options.dtype)
-    backbones = load_backbones(names, compute, options.sampling, options.weights_dir, options.download)
+    backbones = load_backbones(
+        names, compute, options.sampling, options.weights_dir, options.download, options.outputs, options.compile_
+    )
+    backbones = augmented(backbones, options.augment, options.augment_seed)
     store = FeatureStore.open(store_path, create=True)
     say(f"Computing on {compute.reason}.")
     if options.limit is not None:

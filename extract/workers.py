@@ -5,12 +5,15 @@ held, so that the run is the same whatever the number of workers, and memory sta
 """
 
 import multiprocessing
+import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
+from typing import TypeVar
 
+import cv2
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from mmdf.cache.errors import MediaError, MmdfError
@@ -18,6 +21,9 @@ from mmdf.extract.media.decode import Decoded, DecodeRequest, decode
 
 # A worker is replaced after so many files: decord leaks slowly (decord#208).
 FILES_PER_WORKER = 500
+# So many images or sounds may wait for each video that may.
+SMALL_FILE = 1 / 8
+T = TypeVar("T")
 
 
 class DecodePool:
@@ -31,7 +37,10 @@ class DecodePool:
         if self.n_workers:
             # Spawn, since forking a process that runs torch's threads deadlocks sooner or later.
             self._pool = ProcessPool(
-                self.n_workers, max_tasks=FILES_PER_WORKER, context=multiprocessing.get_context("spawn")
+                self.n_workers,
+                max_tasks=FILES_PER_WORKER,
+                initializer=_one_thread,
+                context=multiprocessing.get_context("spawn"),
             )
         return self
 
@@ -42,25 +51,54 @@ class DecodePool:
             self._pool.stop()
             self._pool.join()
 
-    def decode(self, requests: Sequence[DecodeRequest]) -> Iterator[Decoded]:
-        """Results in the order of `requests`. A file that hangs or kills its worker is an error like any other."""
+    def decode(self, requests: Iterable[tuple[T, DecodeRequest]]) -> Iterator[tuple[T, Decoded]]:
+        """Results in the order of `requests`, each with the tag that came with its request.
+
+        Requests are drawn as workers come to need them. A file that hangs or kills its worker is an error like any
+        other.
+        """
         if self._pool is None:
-            yield from map(decode, requests)
+            yield from ((tag, decode(request)) for tag, request in requests)
             return
-        waiting: deque[tuple[DecodeRequest, ProcessFuture]] = deque()
-        for request in requests:
-            waiting.append((request, self._pool.schedule(decode, args=[request], timeout=request.limits.timeout_s)))
-            if len(waiting) > 2 * self.n_workers:
-                yield _result(*waiting.popleft())
-        while waiting:
-            yield _result(*waiting.popleft())
+        waiting: deque[tuple[T, DecodeRequest, ProcessFuture]] = deque()
+        held = 0.0
+        for tag, request in requests:
+            future = self._pool.schedule(decode, args=[request], timeout=_timeout_s(request))
+            waiting.append((tag, request, future))
+            held += _share(request)
+            while held > 2 * self.n_workers:
+                tag, request, future = waiting.popleft()
+                held -= _share(request)
+                yield tag, _result(request, future)
+        for tag, request, future in waiting:
+            yield tag, _result(request, future)
+
+
+def _share(request: DecodeRequest) -> float:
+    """How much of the room for results one may take: videos are large, and many small files are needed ahead."""
+    return 1.0 if request.modality == "video" else SMALL_FILE
+
+
+def _timeout_s(request: DecodeRequest) -> float:
+    """Every augmented view is work of its own."""
+    return request.limits.timeout_s * (1 + len(request.augment))
+
+
+def _one_thread() -> None:
+    """Workers take one core each: libraries that take all of them fight the forward pass, and each other.
+
+    On 2 cores the face detector took nine times as long with its default threads. Torch reads its variable when it is
+    imported, which workers do only for faces.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    cv2.setNumThreads(1)
 
 
 def _result(request: DecodeRequest, future: ProcessFuture) -> Decoded:
     try:
         return future.result()
     except FutureTimeoutError:
-        timeout_s = request.limits.timeout_s
+        timeout_s = _timeout_s(request)
         return Decoded(error=MediaError(f"decoding took more than {timeout_s:.0f} s. Look at the file, or cut it."))
     except BrokenProcessPool as broken:
         raise MmdfError(

@@ -180,7 +180,7 @@ def item_features(specs: Sequence[FeatureSpec], embeddings: Mapping[str, tuple[n
             )
         # Through the storage type, so that a file scores the same from memory and from the cache.
         stored = values.astype(spec.storage_dtype)
-        pools.append(pooled(Ragged(stored, np.array([0, len(stored)]), times_s)))
+        pools.append(pooled(Ragged(stored, np.array([0, len(stored)]), times_s, np.full(len(stored), -1))))
     return _features(specs, pools, [torch.full((1,), torch.nan)] * 3, ["item"])
 
 

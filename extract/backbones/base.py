@@ -1,5 +1,7 @@
 """What a backbone is to stage one: a spec, rows to look at, and a forward pass. Knows no model library."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,38 +11,48 @@ import numpy as np
 import torch
 
 from mmdf.cache.spec import FeatureSpec
-from mmdf.extract.backbones import Card
+from mmdf.extract.backbones.cards import Card
 from mmdf.extract.media.sampling import Sampling
+from mmdf.extract.media.sound import TRIM_DB
+from mmdf.extract.outputs import PLAIN, Outputs
 from mmdf.extract.views import Views
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The steps of one item, ready for a forward pass.
+    """One item, ready for a forward pass.
 
     Attributes
     ----------
     inputs
         (n, ...) on the device; rows of equal shape share a batch, whichever item they belong to.
-    times_s
-        (n,) float64.
+    times_s, indices
+        (steps,) float64 and int64: when each step is, and the number of its first frame in the file, or of its first
+        sample at 16 kHz. As many as rows, unless `pick` says otherwise.
+    pick
+        Where a row gives several steps: which of all n * k of them are kept, in the order of time.
     """
 
     inputs: torch.Tensor
     times_s: np.ndarray
+    indices: np.ndarray
+    pick: np.ndarray | None = None
 
 
 class Backbone(Protocol):
     """A frozen feature extractor. `rows` runs once an item, `forward` once a batch."""
 
-    spec: FeatureSpec
+    @property
+    def spec(self) -> FeatureSpec:
+        """What it computes, exactly."""
+        ...
 
     def rows(self, views: Views) -> Rows:
         """What this backbone looks at in one item. Signal-level features are computed here, being no batch's work."""
         ...
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(n, ...) to (n, dim) float32."""
+        """(n, ...) to (n, dim) float32; (n, k, dim) where a row gives k steps."""
         ...
 
 
@@ -54,6 +66,10 @@ class LoadContext:
         The file with the tensors; its folder holds the configuration. None for backbones without weights.
     digest
         sha256 of that file, or "none".
+    outputs
+        Layers and tokens to keep, already narrowed down to what the card has.
+    compile_
+        Whether forward passes may go through `torch.compile`.
     """
 
     card: Card
@@ -62,6 +78,12 @@ class LoadContext:
     device: torch.device
     dtype: torch.dtype
     sampling: Sampling
+    outputs: Outputs = PLAIN
+    compile_: bool = False
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` through `torch.compile` if that was asked for, anew for every shape; few occur."""
+        return torch.compile(function, dynamic=False) if self.compile_ else function
 
     @property
     def file(self) -> Path:
@@ -86,36 +108,53 @@ def make_spec(
     padding: str = "none",
     hop_s: float | None = None,
     signal: bool = False,
+    storage_dtype: str = "float16",
 ) -> FeatureSpec:
-    """The spec of one backbone as loaded here. Signal-level features are always computed in float32."""
-    card = context.card
+    """The spec of one backbone as loaded here. Signal-level features are always computed in float32.
+
+    Parameters
+    ----------
+    dim
+        Width of one plain embedding; layers and tokens multiply it.
+    """
+    card, outputs = context.card, context.outputs
+    shape = outputs.shape(card.n_layers, dim)
+    steps_hz = context.sampling.steps_hz if card.view in ("speech", "speech-trimmed") else None
+    parts = [outputs.variant, f"{steps_hz:g}hz" if steps_hz else ""]
     return FeatureSpec(
         backbone=card.name,
         view=card.view,
         stream=card.stream,
-        dim=dim,
+        dim=math.prod(shape) if shape else dim,
         hop_s=hop_s,
         weights_digest=context.digest,
-        layers=layers,
-        pooling=pooling,
+        layers=layers if outputs.layers == "last" else outputs.layers,
+        pooling=",".join(outputs.tokens) or pooling,
         padding=padding,
         compute_dtype="float32" if signal else str(context.dtype).removeprefix("torch."),
-        storage_dtype="float16",
+        storage_dtype=storage_dtype,
         sampling=context.sampling.of_view(card.view),
         preprocessing=preprocessing,
         decoder=_decoders(card),
+        variant="+".join(part for part in parts if part),
+        shape=shape,
     )
 
 
-def _decoders(card: Card) -> dict[str, str]:
-    """Decoder and major version of each stream: another decoder may give other numbers."""
+def _decoders(card: Card) -> dict[str, Any]:
+    """Decoder and major version of each stream, and what finds faces or silence: others may give other numbers."""
     if card.stream == "sound":
-        return {
+        found: dict[str, Any] = {
             "sound": _major("soundfile"),
             "container": _major("av"),
             "resampler": "torchaudio sinc_interp_hann, width 6, rolloff 0.99",
         }
+        return found | ({"trim_db": TRIM_DB} if card.view.endswith("-trimmed") else {})
     found = {"video": "decord 0.6"} if _installed("decord") else {"video": _major("decord2")}
+    if card.view in ("face", "face-clip", "mouth"):
+        from mmdf.extract.media.cropping import faces_spec
+
+        found["faces"] = faces_spec(card.view)
     return found | ({"image": _major("pillow")} if "image" in card.modalities else {})
 
 

@@ -11,6 +11,8 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+from mmdf.extract.views import Views
+
 _INTERPOLATION = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
 
 
@@ -28,6 +30,8 @@ class Recipe:
         "bilinear" or "bicubic".
     mean, std
         Of the channels R, G, B in [0, 1].
+    resize_width_px
+        Where given, frames are resized to `resize_px` x this, whatever their shape; else their shape is kept.
     """
 
     resize_px: int
@@ -35,10 +39,13 @@ class Recipe:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize_width_px: int | None = None
 
     def to_spec(self) -> dict[str, Any]:
         """As it stands in a feature spec; lists, since JSON has no tuples."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        if self.resize_width_px is None:
+            del values["resize_width_px"]
         return values | {"where": "torchvision tensor, antialiased"}
 
     @staticmethod
@@ -56,10 +63,35 @@ class Recipe:
 
 def prepare(pixels: torch.Tensor, recipe: Recipe, dtype: torch.dtype) -> torch.Tensor:
     """(n, 3, H, W) uint8 to (n, 3, crop_px, crop_px) of `dtype`. The normalisation itself runs in float32."""
-    resized = functional.resize(
-        pixels, [recipe.resize_px], interpolation=InterpolationMode(recipe.interpolation), antialias=True
-    )
-    cropped = functional.center_crop(resized, [recipe.crop_px, recipe.crop_px]).to(torch.float32)
+    return normalised(resized(pixels, recipe), recipe, dtype)
+
+
+def resized(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """(n, 3, H, W) uint8 to the same, resized as the recipe says."""
+    size = [recipe.resize_px] if recipe.resize_width_px is None else [recipe.resize_px, recipe.resize_width_px]
+    return functional.resize(pixels, size, interpolation=InterpolationMode(recipe.interpolation), antialias=True)
+
+
+def normalised(pixels: torch.Tensor, recipe: Recipe, dtype: torch.dtype) -> torch.Tensor:
+    """The square in the middle of (n, 3, h, w) uint8, scaled by mean and standard deviation, in `dtype`."""
+    cropped = functional.center_crop(pixels, [recipe.crop_px, recipe.crop_px]).to(torch.float32)
     mean = torch.tensor(recipe.mean, device=pixels.device).view(1, 3, 1, 1) * 255
     std = torch.tensor(recipe.std, device=pixels.device).view(1, 3, 1, 1) * 255
     return ((cropped - mean) / std).to(dtype)
+
+
+def prepared(views: Views, view: str, recipe: Recipe, dtype: torch.dtype) -> torch.Tensor:
+    """The pictures of a view as inputs, (n, 3, S, S) or (c, frames, 3, S, S); each step is taken once an item.
+
+    CLIP, DINOv2 and the convolutional nets resize a frame to a few sizes only, and of a film of full height that costs
+    more than a small backbone's forward pass.
+    """
+    small, ready = (view, recipe.resize_px, recipe.resize_width_px, recipe.interpolation), (view, recipe, dtype)
+    if ready not in views.made:
+        pixels = views.pictures(view).pixels
+        flat = pixels.flatten(0, -4)
+        if small not in views.made:
+            views.made[small] = resized(flat, recipe)
+        done = normalised(views.made[small], recipe, dtype)
+        views.made[ready] = done.view(*pixels.shape[:-3], *done.shape[1:])
+    return views.made[ready]

@@ -1,6 +1,8 @@
 """Transformers models from a local folder, whole or not at all, and never from the network."""
 
+from collections.abc import Callable, Hashable
 from typing import Any
+from weakref import WeakValueDictionary
 
 from transformers.utils import logging
 
@@ -9,6 +11,19 @@ from mmdf.extract.backbones.base import LoadContext
 
 # Used by masking in training only, and left out of some published checkpoints.
 _HARMLESS = ("masked_spec_embed",)
+_LOADED: "WeakValueDictionary[Hashable, Any]" = WeakValueDictionary()
+
+
+def shared(context: LoadContext, kind: Hashable, make: Callable[[], Any]) -> Any:
+    """What `make` gives; the same object again for the same weights as long as anything holds it.
+
+    So `dinov2-s/frame` and `dinov2-s/face` are one model in memory.
+    """
+    key = (context.digest, kind, context.dtype, context.device)
+    model = _LOADED.get(key)
+    if model is None:
+        model = _LOADED[key] = make()
+    return model
 
 
 def pretrained(context: LoadContext, model_class: Any) -> Any:
@@ -20,6 +35,10 @@ def pretrained(context: LoadContext, model_class: Any) -> Any:
         If the folder holds another model, or only a part of this one: transformers itself would fill the gaps with
         random numbers and a warning.
     """
+    return shared(context, (model_class, context.folder), lambda: _load(context, model_class))
+
+
+def _load(context: LoadContext, model_class: Any) -> Any:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -1,4 +1,4 @@
-"""Signal-level features, which need no weights: LFCC and log-mel of sound, the spectrum of pictures, motion of clips.
+"""Signal-level features, which need no weights: LFCC and log-mel of sound, the spectrum of pictures, where faces are.
 
 Their rows are the features themselves, in float32; `forward` has nothing left to do.
 """
@@ -6,7 +6,6 @@ Their rows are the features themselves, in float32; `forward` has nothing left t
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torchaudio
@@ -15,11 +14,7 @@ from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
 from mmdf.extract.views import SOUND_RATE_HZ, Views
 
 _WINDOW, _HOP = 400, 160
-_FLOOR = 1e-6
 _POWER_FLOOR = 1e-10
-_MOTION_SIDE_PX = 112
-_MOTION_MAPS = ("difference", "flow", "residual", "divergence", "curl")
-MOTION_NAMES = (*(f"{what}_{how}" for what in _MOTION_MAPS for how in ("mean", "std", "p95")), "coherence")
 
 
 class SignalBackbone:
@@ -28,11 +23,12 @@ class SignalBackbone:
     def __init__(
         self,
         context: LoadContext,
-        compute: Callable[[Views], tuple[torch.Tensor, np.ndarray]],
+        compute: Callable[[Views], Rows],
         *,
         pooling: str,
         preprocessing: dict[str, Any],
         hop_s: float | None = None,
+        storage_dtype: str = "float16",
     ) -> None:
         self._compute = compute
         self.spec = make_spec(
@@ -43,36 +39,43 @@ class SignalBackbone:
             preprocessing=preprocessing,
             hop_s=hop_s,
             signal=True,
+            storage_dtype=storage_dtype,
         )
 
     def rows(self, views: Views) -> Rows:
         """The finished features, (n, dim) float32."""
-        return Rows(*self._compute(views))
+        return self._compute(views)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, dim), as it came."""
         return inputs
 
 
-def _sound(views: Views) -> torch.Tensor:
-    if views.sound is None:
-        raise ValueError("the view was not decoded")
-    return views.sound
+def spectral(
+    context: LoadContext, transform: Callable[[torch.Tensor], torch.Tensor], **preprocessing: Any
+) -> SignalBackbone:
+    """A backbone of (T,) sound at 16 kHz to (steps, dim) features, a step every 10 ms."""
 
+    def compute(views: Views) -> Rows:
+        voice = views.voice(context.card.view)
+        found = transform(voice.samples)
+        starts = np.arange(len(found)) * _HOP
+        return Rows(found, voice.times_s(starts), voice.first + starts)
 
-def _times_s(views: Views, n_steps: int) -> np.ndarray:
-    return views.sound_start_s + np.arange(n_steps) * (_HOP / SOUND_RATE_HZ)
-
-
-def _spectral(context: LoadContext, transform: torch.nn.Module, finish: Callable, **preprocessing: Any) -> Backbone:
-    transform = transform.to(context.device)
-
-    def compute(views: Views) -> tuple[torch.Tensor, np.ndarray]:
-        found = finish(transform(_sound(views))).T.contiguous()
-        return found, _times_s(views, len(found))
-
-    preprocessing |= {"rate_hz": SOUND_RATE_HZ, "window": _WINDOW, "hop": _HOP}
+    preprocessing |= {"rate_hz": SOUND_RATE_HZ, "hop": _HOP}
     return SignalBackbone(context, compute, pooling="none", preprocessing=preprocessing, hop_s=_HOP / SOUND_RATE_HZ)
+
+
+def pictorial(
+    context: LoadContext, transform: Callable[[torch.Tensor], torch.Tensor], *, pooling: str, **preprocessing: Any
+) -> SignalBackbone:
+    """A backbone of single frames, (H, W) luminance in [0, 255] to (dim,) features."""
+
+    def compute(views: Views) -> Rows:
+        shots = views.pictures(context.card.view)
+        return Rows(torch.stack([transform(luminance(f)) for f in shots.pixels]), shots.times_s, shots.indices)
+
+    return SignalBackbone(context, compute, pooling=pooling, preprocessing=preprocessing)
 
 
 def load_lfcc(context: LoadContext) -> Backbone:
@@ -86,21 +89,29 @@ def load_lfcc(context: LoadContext) -> Backbone:
     # torchaudio cuts at 80 dB below the peak, which hides the noise floor of 16-bit sound, where vocoders show.
     lfcc.amplitude_to_DB = torchaudio.transforms.AmplitudeToDB("power", top_db=None)
 
-    def with_differences(cepstra: torch.Tensor) -> torch.Tensor:
-        first = torchaudio.functional.compute_deltas(cepstra)
-        return torch.cat([cepstra, first, torchaudio.functional.compute_deltas(first)])
+    lfcc = lfcc.to(context.device)
+    return spectral(
+        context,
+        lambda samples: with_differences(lfcc(samples)).T.contiguous(),
+        n_fft=1024, window=_WINDOW, filters=70, coefficients=20, deltas=2, floor=_POWER_FLOOR,
+    )  # fmt: skip
 
-    return _spectral(
-        context, lfcc, with_differences, n_fft=1024, filters=70, coefficients=20, deltas=2, floor=_POWER_FLOOR
-    )
+
+def with_differences(cepstra: torch.Tensor) -> torch.Tensor:
+    """(C, T) cepstra to (3 C, T) with first and second differences."""
+    first = torchaudio.functional.compute_deltas(cepstra)
+    return torch.cat([cepstra, first, torchaudio.functional.compute_deltas(first)])
 
 
 def load_logmel(context: LoadContext) -> Backbone:
     """Natural logarithm of 80 mel bands of power, floored at 1e-10, below the noise of 16 bits; (T, 80) at 100 Hz."""
     mel = torchaudio.transforms.MelSpectrogram(SOUND_RATE_HZ, n_fft=512, win_length=_WINDOW, hop_length=_HOP, n_mels=80)
-    return _spectral(
-        context, mel, lambda power: power.clamp(min=_POWER_FLOOR).log(), n_fft=512, bands=80, floor=_POWER_FLOOR
-    )
+    mel = mel.to(context.device)
+    return spectral(
+        context,
+        lambda samples: mel(samples).clamp(min=_POWER_FLOOR).log().T.contiguous(),
+        n_fft=512, window=_WINDOW, bands=80, floor=_POWER_FLOOR,
+    )  # fmt: skip
 
 
 def load_spectrum(context: LoadContext) -> Backbone:
@@ -111,16 +122,28 @@ def load_spectrum(context: LoadContext) -> Backbone:
     which also means that a data set whose classes differ in size is separated by this feature for no good reason.
     """
     bins = context.card.dim
-
-    def compute(views: Views) -> tuple[torch.Tensor, np.ndarray]:
-        if views.frames is None:
-            raise ValueError("the view was not decoded")
-        return torch.stack([azimuthal_average(_luminance(f), bins) for f in views.frames]), views.frame_times_s
-
-    return SignalBackbone(context, compute, pooling="azimuthal mean", preprocessing={"bins": bins, "floor": 1e-3})
+    return pictorial(
+        context, lambda grey: azimuthal_average(grey, bins), pooling="azimuthal mean", bins=bins, floor=1e-3
+    )
 
 
-def _luminance(pixels: torch.Tensor) -> torch.Tensor:
+def load_face_geometry(context: LoadContext) -> Backbone:
+    """Where the face is in each frame: box, confidence and five landmarks, (n, 15) float32, in shares of the frame.
+
+    Stored beside every feature of faces, so that a jump of the detector can be told from a jump of the face. Kept in
+    float32, since float16 would move a landmark by a pixel.
+    """
+
+    def compute(views: Views) -> Rows:
+        shots = views.pictures("face")
+        if views.geometry is None:
+            raise ValueError("faces were not looked for")
+        return Rows(views.geometry, shots.times_s, shots.indices)
+
+    return SignalBackbone(context, compute, pooling="none", preprocessing={}, storage_dtype="float32")
+
+
+def luminance(pixels: torch.Tensor) -> torch.Tensor:
     """(..., 3, H, W) uint8 to (..., H, W) float32 in [0, 255], by ITU-R BT.601."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=pixels.device).view(3, 1, 1)
     return (pixels.float() * weights).sum(-3)
@@ -142,57 +165,3 @@ def azimuthal_average(grey: torch.Tensor, bins: int) -> torch.Tensor:
     count = torch.bincount(ring, minlength=bins)
     filled = torch.cummax(torch.where(count > 0, torch.arange(bins, device=grey.device), 0), 0).values
     return (total / count.clamp(min=1))[filled]
-
-
-def load_motion(context: LoadContext) -> Backbone:
-    """Statistics of change between neighbouring frames of a clip, (c * 15, 16): one step a pair of frames.
-
-    Frame difference; magnitude, divergence and curl of DIS optical flow (Kroeger et al. 2016); and what is left after
-    the earlier frame is warped by that flow; each as mean, standard deviation and 95th percentile, then the coherence
-    of flow directions. Flow runs on the CPU, at 112 px for the shorter side.
-    """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-
-    def compute(views: Views) -> tuple[torch.Tensor, np.ndarray]:
-        if views.clips is None:
-            raise ValueError("the view was not decoded")
-        steps, times_s = [], []
-        for clip, clip_times_s in zip(views.clips, views.clip_times_s, strict=True):
-            grey = [_small(g) for g in _luminance(clip).round().to(torch.uint8).cpu().numpy()]
-            for k in range(len(grey) - 1):
-                steps.append(pair_statistics(grey[k], grey[k + 1], flow))
-                times_s.append(clip_times_s[k])
-        return torch.from_numpy(np.stack(steps)), np.array(times_s)
-
-    return SignalBackbone(
-        context, compute, pooling="pair", preprocessing={"flow": "DIS fast", "side_px": _MOTION_SIDE_PX}
-    )
-
-
-def _small(grey: np.ndarray) -> np.ndarray:
-    scale = _MOTION_SIDE_PX / min(grey.shape)
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-
-
-def pair_statistics(before: np.ndarray, after: np.ndarray, flow: Any) -> np.ndarray:
-    """Motion statistics of two grey frames (H, W) uint8, (16,) float32 in the order of `MOTION_NAMES`."""
-    field = flow.calc(before, after, None)
-    rows, columns = np.indices(before.shape, dtype=np.float32)
-    # The flow says where each pixel of `before` went, so `after` is sampled there.
-    warped = cv2.remap(
-        after, columns + field[..., 0], rows + field[..., 1], cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE
-    )
-    du_dy, du_dx = np.gradient(field[..., 0])
-    dv_dy, dv_dx = np.gradient(field[..., 1])
-    magnitude = np.hypot(field[..., 0], field[..., 1])
-    maps = (
-        np.abs(after.astype(np.float32) - before) / 255,
-        magnitude,
-        np.abs(warped.astype(np.float32) - before) / 255,
-        np.abs(du_dx + dv_dy),
-        np.abs(dv_dx - du_dy),
-    )
-    found = [s for m in maps for s in (m.mean(), m.std(), np.percentile(m, 95))]
-    coherence = np.hypot(field[..., 0].mean(), field[..., 1].mean()) / (magnitude.mean() + _FLOOR)
-    return np.array([*np.log1p(found), coherence], np.float32)

@@ -1,4 +1,4 @@
-"""Self-supervised speech models through transformers: Wav2Vec2 and HuBERT on 4 s windows.
+"""Self-supervised speech models through transformers: Wav2Vec2, XLS-R and HuBERT on 4 s windows.
 
 Windows are never padded: the group norm of the base models sees the whole window, so padding would change every step
 of it. Sound shorter than a window is one shorter row, and only rows of equal length share a batch.
@@ -7,59 +7,84 @@ of it. Sound shorter than a window is one shorter row, and only rows of equal le
 import json
 from typing import Any
 
-import numpy as np
 import torch
+from torch.nn import functional
 from transformers import AutoModel
 
-from mmdf.cache.errors import WeightsError
+from mmdf.cache.errors import UsageError, WeightsError
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
 from mmdf.extract.backbones.pretrained import pretrained
-from mmdf.extract.media.sampling import window_starts
+from mmdf.extract.media.sampling import step_times, window_starts
 from mmdf.extract.views import SOUND_RATE_HZ, Views
 
 _EPSILON = 1e-7
 
 
 class SpeechBackbone:
-    """Mean over time of the last hidden layer, one embedding a window."""
+    """Hidden states averaged over a window, or over steps within it; one embedding a step, with an axis of layers."""
 
     def __init__(self, context: LoadContext, model: Any, normalise: bool) -> None:
-        sampling = context.sampling
+        sampling, outputs = context.sampling, context.outputs
         self._model, self._normalise, self._dtype = model, normalise, context.dtype
+        self._run = context.compiled(model)
+        self._view, self._steps_hz = context.card.view, sampling.steps_hz
         self._window = round(sampling.window_s * SOUND_RATE_HZ)
         self._hop = round(sampling.window_hop_s * SOUND_RATE_HZ)
+        self._layers, self._numbers = outputs.layers, outputs.layer_numbers(context.card.n_layers)
+        if outputs.layers == "prenorm" and not getattr(model.config, "do_stable_layer_norm", False):
+            raise UsageError(
+                f"--layers prenorm: '{context.card.name}' normalises within each layer and has no final LayerNorm. "
+                "Take last, or extract it in a run of its own."
+            )
         self.spec = make_spec(
             context,
             dim=int(model.config.hidden_size),
             layers="last",
-            pooling="mean over the window",
+            pooling="mean over the step" if sampling.steps_hz else "mean over the window",
             preprocessing={"rate_hz": SOUND_RATE_HZ, "normalise": "window" if normalise else "no"},
-            hop_s=sampling.window_hop_s,
+            hop_s=1 / sampling.steps_hz if sampling.steps_hz else sampling.window_hop_s,
         )
 
     def rows(self, views: Views) -> Rows:
         """One row a window: (n, samples), zero mean and unit variance each where the model was trained so."""
-        if views.sound is None:
-            raise ValueError("the view was not decoded")
-        starts = window_starts(len(views.sound), self._window, self._hop)
-        windows = torch.stack([views.sound[s : s + self._window] for s in starts.tolist()])
+        voice = views.voice(self._view)
+        starts = window_starts(len(voice.samples), self._window, self._hop)
+        windows = torch.stack([voice.samples[s : s + self._window] for s in starts.tolist()])
         if self._normalise:
             mean = windows.mean(1, keepdim=True)
             variance = windows.var(1, unbiased=False, keepdim=True)
             windows = (windows - mean) / torch.sqrt(variance + _EPSILON)
-        times_s = views.sound_start_s + starts.astype(np.float64) / SOUND_RATE_HZ
-        return Rows(windows.to(self._dtype), times_s)
+        inputs = windows.to(self._dtype)
+        if self._steps_hz is None:
+            return Rows(inputs, voice.times_s(starts), voice.first + starts)
+        begins, pick = step_times(starts, windows.shape[1], self._n_steps(windows.shape[1]))
+        return Rows(inputs, voice.times_s(begins), voice.first + begins, pick)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(n, samples) to (n, dim) float32."""
-        return self._model(inputs).last_hidden_state.float().mean(1)
+        """(n, samples) to (n, dim) float32, or to (n, steps, dim)."""
+        found = self._run(inputs, output_hidden_states=self._layers != "last")
+        if self._layers == "last":
+            kept = found.last_hidden_state[:, None]
+        else:
+            kept = torch.stack([found.hidden_states[number] for number in self._numbers or (-1,)], 1)
+        kept = kept.float()
+        if self._steps_hz is None:
+            return kept.mean(2).flatten(1)
+        n_steps = self._n_steps(inputs.shape[1])
+        # (n * layers, dim, time) to (n, steps, layers * dim)
+        pooled = functional.adaptive_avg_pool1d(kept.flatten(0, 1).transpose(1, 2), n_steps)
+        return pooled.view(*kept.shape[:2], -1, n_steps).permute(0, 3, 1, 2).flatten(2)
+
+    def _n_steps(self, n_samples: int) -> int:
+        return max(1, round(n_samples / SOUND_RATE_HZ * (self._steps_hz or 0)))
 
 
 def load_speech(context: LoadContext) -> Backbone:
     """Any transformers speech encoder with `last_hidden_state` over raw samples, from a local folder.
 
-    Wav2Vec2: Baevski et al. 2020; HuBERT: Hsu et al. 2021. We differ from downstream use in s3prl in averaging over a
-    window instead of keeping 50 Hz steps, which is what a pooled probe sees anyway.
+    Wav2Vec2: Baevski et al. 2020; XLS-R: Babu et al. 2021; HuBERT: Hsu et al. 2021. We differ from downstream use in
+    s3prl in averaging over a window, or over steps, instead of keeping 50 Hz: all layers of a base model at 50 Hz are
+    31 times the size of the sound.
     """
     model = pretrained(context, AutoModel)
     try:

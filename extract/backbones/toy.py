@@ -6,7 +6,7 @@ A detector that does no better on a real backbone than on these has learnt somet
 import torch
 
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
-from mmdf.extract.backbones.preprocess import Recipe, prepare
+from mmdf.extract.backbones.preprocess import Recipe, prepared
 from mmdf.extract.media.sampling import window_starts
 from mmdf.extract.views import SOUND_RATE_HZ, Views
 
@@ -18,8 +18,8 @@ class ToyBackbone:
     """A random two-layer network on small frames (n, 3, 32, 32), or on the log power spectrum of windows (n, 257)."""
 
     def __init__(self, context: LoadContext) -> None:
-        picture = context.card.view == "frame"
-        self._picture = picture
+        picture = context.card.stream == "picture"
+        self._picture, self._view = picture, context.card.view
         generator = torch.Generator().manual_seed(_SEED)
         width = 3 * 32 * 32 if picture else 257
         self._first = self._weights(width, 64, generator).to(context.device)
@@ -44,19 +44,18 @@ class ToyBackbone:
     def rows(self, views: Views) -> Rows:
         """Frames, or the mean log spectrum of each window."""
         if self._picture:
-            if views.frames is None:
-                raise ValueError("the view was not decoded")
-            return Rows(prepare(views.frames, _RECIPE, torch.float32).flatten(1), views.frame_times_s)
-        if views.sound is None:
-            raise ValueError("the view was not decoded")
-        starts = window_starts(len(views.sound), self._window, self._hop)
-        hann = torch.hann_window(512, device=views.sound.device)
+            shots = views.pictures(self._view)
+            inputs = prepared(views, self._view, _RECIPE, torch.float32).flatten(1)
+            return Rows(inputs, shots.times_s, shots.indices)
+        voice = views.voice(self._view)
+        starts = window_starts(len(voice.samples), self._window, self._hop)
+        hann = torch.hann_window(512, device=voice.samples.device)
         spectra = [
-            torch.stft(views.sound[s : s + self._window], 512, window=hann, return_complex=True).abs()
+            torch.stft(voice.samples[s : s + self._window], 512, window=hann, return_complex=True).abs()
             for s in starts.tolist()
         ]
         inputs = torch.stack([(spectrum.square() + 1e-6).log().mean(1) for spectrum in spectra])
-        return Rows(inputs, views.sound_start_s + starts / SOUND_RATE_HZ)
+        return Rows(inputs, voice.times_s(starts), voice.first + starts)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, width) to (n, dim) float32."""

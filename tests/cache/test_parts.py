@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def make_part(n_steps: list[int], dim: int = 4, dtype: str = "float16") -> Part:
     total = sum(n_steps)
     rng = np.random.default_rng(total)
     values = rng.standard_normal((total, dim)).astype(dtype)
-    return Part(values, np.arange(total) * 0.5, np.cumsum([0, *n_steps], dtype=np.int64))
+    return Part(values, np.arange(total) * 0.5, np.cumsum([0, *n_steps], dtype=np.int64), np.arange(total) * 7)
 
 
 def same(one: Part, other: Part) -> bool:
@@ -60,7 +61,7 @@ def test_what_is_not_data_is_refused_while_writing(tmp_path: Path) -> None:
 def test_offsets_that_do_not_ascend_from_zero_are_refused(tmp_path: Path, offsets: list[int]) -> None:
     part = make_part([2, 1])
     with pytest.raises(CacheError, match="do not ascend from 0"):
-        write_part(tmp_path / "part", Part(part.values, part.times_s, np.array(offsets)))
+        write_part(tmp_path / "part", replace(part, offsets=np.array(offsets)))
 
 
 def test_the_id_of_a_part_knows_feature_samples_and_order() -> None:
@@ -89,7 +90,9 @@ def damaged(path: Path, positions: Iterator[int], bits: int) -> Iterator[int]:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["data/c/0/0", "data/c/1/0", "data/c/2/0", "times_s/c/0", "offsets/c/0"])
+@pytest.mark.parametrize(
+    "name", ["data/c/0/0", "data/c/1/0", "data/c/2/0", "times_s/c/0", "indices/c/0", "offsets/c/0"]
+)
 def test_a_flipped_byte_in_a_chunk_is_always_noticed(small: tuple[Path, Part], name: str) -> None:
     folder, part = small
     size = (folder / name).stat().st_size
@@ -99,7 +102,9 @@ def test_a_flipped_byte_in_a_chunk_is_always_noticed(small: tuple[Path, Part], n
     assert same(read_part(folder), part)
 
 
-@pytest.mark.parametrize("name", ["zarr.json", "data/zarr.json", "times_s/zarr.json", "offsets/zarr.json"])
+@pytest.mark.parametrize(
+    "name", ["zarr.json", "data/zarr.json", "times_s/zarr.json", "indices/zarr.json", "offsets/zarr.json"]
+)
 def test_a_flipped_byte_in_the_metadata_is_noticed_or_changes_nothing(small: tuple[Path, Part], name: str) -> None:
     folder, part = small
     size = (folder / name).stat().st_size
@@ -125,6 +130,7 @@ def test_a_flipped_byte_in_the_metadata_is_noticed_or_changes_nothing(small: tup
         ("data/zarr.json", '"/"', '"."'),
         ("data/zarr.json", "float16", "float32"),
         ("times_s/zarr.json", "20", "10"),
+        ("indices/zarr.json", "20", "10"),
         ("offsets/zarr.json", '"/"', '"."'),
         ("offsets/zarr.json", "4\n  ]", "3\n  ]"),
         ("offsets/zarr.json", "4\n  ]", "7\n  ]"),
@@ -147,7 +153,7 @@ def every_file(folder: Path) -> list[Path]:
 
 def test_a_missing_file_is_noticed_whichever_it_is(small: tuple[Path, Part]) -> None:
     folder, part = small
-    assert len(every_file(folder)) == 9
+    assert len(every_file(folder)) == 11
     for path in every_file(folder):
         content = path.read_bytes()
         path.unlink()

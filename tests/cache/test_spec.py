@@ -44,6 +44,8 @@ CHANGES: dict[str, Any] = {
     "sampling": {"kind": "even", "n_frames": 33},
     "preprocessing": {"size_px": 224, "mean": [0.48, 0.41, 0.46]},
     "decoder": {"name": "decord", "seek": 0},
+    "variant": "layers-all",
+    "shape": (2, 384),
     "schema": 2,
 }
 SPEC = FeatureSpec(**VALUES)
@@ -130,3 +132,21 @@ def test_canonical_json_is_json_of_the_same_value(value: object) -> None:
     text = canonical_json(value)
     assert text.isascii()
     assert canonical_json(json.loads(text)) == text
+
+
+def test_variant_and_shape_stand_in_the_alias_and_survive_json() -> None:
+    spec = replace(SPEC, variant="layers-all", shape=(2, 384))
+    assert spec.alias == "clip-vit-b32/face+layers-all"
+    assert FeatureSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert "variant" not in SPEC.to_dict()
+    assert "shape" not in SPEC.to_dict()
+
+
+def test_a_shape_holds_as_many_values_as_the_feature_is_wide() -> None:
+    with pytest.raises(ValueError, match="does not hold 768"):
+        replace(SPEC, shape=(3, 384))
+
+
+def test_the_augmented_view_is_told_by_the_sampling() -> None:
+    assert SPEC.augment == 0
+    assert replace(SPEC, sampling={"augment": {"index": 3, "seed": 0}}).augment == 3

@@ -81,7 +81,7 @@ def full(template: Path, tmp_path: Path) -> FeatureStore:
 
 
 def test_a_new_store_says_what_it_is(store: FeatureStore) -> None:
-    assert json.loads((store.root / "mmdf.json").read_text()) == {"format": "mmdf-store", "version": 1}
+    assert json.loads((store.root / "mmdf.json").read_text()) == {"format": "mmdf-store", "version": 2}
     assert store.specs() == []
 
 
@@ -110,10 +110,16 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
         FeatureStore.open(tmp_path / "file", create=True)
 
 
-@pytest.mark.parametrize("version", [2, 10])
+@pytest.mark.parametrize("version", [3, 10])
 def test_a_store_of_a_newer_version_is_refused_with_a_sentence(store: FeatureStore, version: int) -> None:
     (store.root / "mmdf.json").write_text(json.dumps({"format": "mmdf-store", "version": version}))
-    with pytest.raises(CacheError, match=r"reads mmdf-store up to 1\. Upgrade mmdf \(pip install -U mmdf\)"):
+    with pytest.raises(CacheError, match=r"reads mmdf-store 2\. Upgrade mmdf \(pip install -U mmdf\)"):
+        FeatureStore.open(store.root)
+
+
+def test_a_store_of_an_older_version_is_refused_with_a_sentence(store: FeatureStore) -> None:
+    (store.root / "mmdf.json").write_text(json.dumps({"format": "mmdf-store", "version": 1}))
+    with pytest.raises(CacheError, match="from a test version of mmdf; or extract into another folder"):
         FeatureStore.open(store.root)
 
 

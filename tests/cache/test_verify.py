@@ -116,7 +116,9 @@ def test_a_missing_part_is_found_at_level_0_with_the_remedy(store: FeatureStore)
     assert finding.remedy.startswith(f"Delete {fragment(store)} and run `mmdf extract` again")
 
 
-@pytest.mark.parametrize("name", ["data/c/0/0", "times_s/c/0", "offsets/c/0", "data/zarr.json", "zarr.json"])
+@pytest.mark.parametrize(
+    "name", ["data/c/0/0", "times_s/c/0", "indices/c/0", "offsets/c/0", "data/zarr.json", "zarr.json"]
+)
 def test_a_missing_or_short_file_is_found_at_level_0(store: FeatureStore, name: str) -> None:
     path = part(store) / name
     path.write_bytes(path.read_bytes()[:-2])

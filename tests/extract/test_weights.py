@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmdf.cache.errors import UsageError, WeightsError
-from mmdf.extract import weights
+from mmdf.extract import fetch
 from mmdf.extract.backbones import CARDS, card_of
 from mmdf.extract.weights import check_weights, digest_of, find_weights
 
@@ -65,7 +65,7 @@ def test_a_weights_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_the_network_is_used_only_when_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = []
-    monkeypatch.setattr(weights, "_fetch", lambda card: asked.append(card.name) or checkpoint(tmp_path / "got").parent)
+    monkeypatch.setattr(fetch, "fetch", lambda card: asked.append(card.name) or checkpoint(tmp_path / "got").parent)
     with pytest.raises(WeightsError):
         find_weights(card_of("clip-vit-b32"))
     assert asked == []

@@ -24,7 +24,7 @@ def mixed(make_corpus, noisy):
 def test_pooling_is_mean_and_deviation_and_nan_where_there_are_no_steps() -> None:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((5, 3)).astype(np.float16)
-    out, present = pooled(Ragged(values, np.array([0, 1, 1, 5]), np.zeros(5)))
+    out, present = pooled(Ragged(values, np.array([0, 1, 1, 5]), np.zeros(5), np.arange(5)))
     assert present.tolist() == [True, False, True]
     assert np.isnan(out[1]).all()
     np.testing.assert_allclose(out[0], [*values[0], 0, 0, 0], atol=1e-6)

@@ -7,8 +7,8 @@ from PIL import Image
 from mmdf.cache.errors import WeightsError
 from mmdf.extract.backbones import card_of
 from mmdf.extract.backbones.base import LoadContext
+from mmdf.extract.backbones.convolutional import load_timm
 from mmdf.extract.backbones.load import load_backbones
-from mmdf.extract.backbones.pictures import load_efficientnet_lite
 from mmdf.extract.device import Compute
 from mmdf.extract.media.decode import Decoded
 from mmdf.extract.media.sampling import DEFAULT_SAMPLING
@@ -36,7 +36,7 @@ def test_embeddings_equal_timm_s_own_path(photograph: np.ndarray) -> None:
     with torch.inference_mode():
         expected = model.eval()(transform(Image.fromarray(photograph))[None])[0]
         backbone = load_backbones(["efficientnet-lite0"], Compute(CPU, torch.float32, "test"), DEFAULT_SAMPLING)[0]
-        frames = Frames(photograph[None], np.zeros(1), np.zeros(1, np.int64), np.zeros((0, 16), np.int64))
+        frames = Frames.single(photograph, 16)
         found = backbone.forward(backbone.rows(make_views(Decoded(frames), CPU)).inputs)[0]
     assert found.shape == (1280,)
     assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.999
@@ -48,4 +48,4 @@ def test_tensors_of_another_model_are_refused(tmp_path) -> None:
         card_of("efficientnet-lite0"), tmp_path / "model.pth", "digest", CPU, torch.float32, DEFAULT_SAMPLING
     )
     with pytest.raises(WeightsError, match="does not hold the tensors"):
-        load_efficientnet_lite(context)
+        load_timm(context)

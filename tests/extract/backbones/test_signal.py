@@ -6,7 +6,8 @@ from scipy.ndimage import gaussian_filter
 
 from mmdf.extract.backbones.base import Backbone
 from mmdf.extract.backbones.load import load_backbones
-from mmdf.extract.backbones.signal import MOTION_NAMES, azimuthal_average
+from mmdf.extract.backbones.motion import MOTION_NAMES
+from mmdf.extract.backbones.signal import azimuthal_average
 from mmdf.extract.device import Compute
 from mmdf.extract.media.decode import Decoded
 from mmdf.extract.media.sampling import DEFAULT_SAMPLING
@@ -30,7 +31,7 @@ def sound_views(rate_hz: int = 16000, start_s: float = 0.0) -> Views:
 def clip_views(frames: list[np.ndarray]) -> Views:
     pixels = np.repeat(np.stack(frames)[..., None], 3, axis=3).astype(np.uint8)
     rows = np.arange(len(frames))
-    return make_views(Decoded(Frames(pixels, rows / 25, rows, rows[None])), CPU)
+    return make_views(Decoded(Frames(pixels, rows / 25, rows, rows[None], rows)), CPU)
 
 
 def test_lfcc_is_torchaudio_s_with_differences() -> None:
@@ -39,7 +40,7 @@ def test_lfcc_is_torchaudio_s_with_differences() -> None:
     options = {"n_fft": 1024, "win_length": 400, "hop_length": 160}
     transform = torchaudio.transforms.LFCC(16000, n_filter=70, n_lfcc=20, speckwargs=options)
     transform.amplitude_to_DB = torchaudio.transforms.AmplitudeToDB("power", top_db=None)
-    plain = transform(views.sound).T
+    plain = transform(views.voice("sound").samples).T
     assert found.inputs.shape == (101, 60)
     assert torch.allclose(found.inputs[:, :20], plain)
     assert torch.allclose(found.inputs[5, 20:40] * 10, (2 * (plain[7] - plain[3]) + plain[6] - plain[4]), atol=1e-3)

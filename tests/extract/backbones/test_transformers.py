@@ -87,7 +87,7 @@ def picture_views(n_frames: int = 3, height: int = 300, width: int = 400, clips:
     smooth = [np.asarray(Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC)) for c in coarse]
     pixels = np.clip(np.stack(smooth) + rng.normal(0, 8, (n, height, width, 3)), 0, 255).astype(np.uint8)
     rows = np.arange(16 * clips).reshape(clips, 16)
-    return make_views(Decoded(Frames(pixels, np.arange(n) / 25, np.arange(n_frames), rows)), CPU)
+    return make_views(Decoded(Frames(pixels, np.arange(n) / 25, np.arange(n_frames), rows, np.arange(n))), CPU)
 
 
 def sound_views(duration_s: float) -> Views:
@@ -109,19 +109,19 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 def clip_oracle(folder: Path, views: Views) -> torch.Tensor:
     model = transformers.CLIPVisionModelWithProjection.from_pretrained(folder).eval()
     processor = transformers.CLIPImageProcessor.from_pretrained(folder)
-    return model(**processor(list(views.frames), return_tensors="pt")).image_embeds
+    return model(**processor(list(views.pictures("frame").pixels), return_tensors="pt")).image_embeds
 
 
 def dinov2_oracle(folder: Path, views: Views) -> torch.Tensor:
     model = transformers.Dinov2Model.from_pretrained(folder).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    return model(**processor(list(views.frames), return_tensors="pt")).last_hidden_state[:, 0]
+    return model(**processor(list(views.pictures("frame").pixels), return_tensors="pt")).last_hidden_state[:, 0]
 
 
 def videomae_oracle(folder: Path, views: Views) -> torch.Tensor:
     model = transformers.VideoMAEModel.from_pretrained(folder).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    batches = [processor(list(clip), return_tensors="pt") for clip in views.clips]
+    batches = [processor(list(clip), return_tensors="pt") for clip in views.pictures("clip").pixels]
     return torch.cat([model(**batch).last_hidden_state.mean(1) for batch in batches])
 
 
@@ -130,7 +130,7 @@ def speech_oracle(model_class: type) -> Callable[[Path, Views], torch.Tensor]:
         model = model_class.from_pretrained(folder).eval()
         processor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder)
         # 9 s of sound: windows of 4 s at 0, 2, 4 s, and one that ends with the sound.
-        windows = [views.sound[s : s + 64000].numpy() for s in (0, 32000, 64000, 80000)]
+        windows = [views.voice("speech").samples[s : s + 64000].numpy() for s in (0, 32000, 64000, 80000)]
         batches = [processor(w, sampling_rate=16000, return_tensors="pt") for w in windows]
         return torch.cat([model(b.input_values).last_hidden_state.mean(1) for b in batches])
 
@@ -167,7 +167,7 @@ def test_embeddings_equal_the_library_s_own(name: str, tmp_path: Path) -> None:
 def test_preprocessing_equals_the_processor_on_pillow_images(name: str, tmp_path: Path) -> None:
     CASES[name][0](tmp_path / name)
     views = picture_views()
-    images = [Image.fromarray(f.permute(1, 2, 0).numpy()) for f in views.frames]
+    images = [Image.fromarray(f.permute(1, 2, 0).numpy()) for f in views.pictures("frame").pixels]
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / name)
     expected = processor(images, return_tensors="pt")["pixel_values"]
     assert (load(name, tmp_path).rows(views).inputs - expected).abs().max() < 1e-3

@@ -7,11 +7,16 @@ import pytest
 
 from mmdf.cache.errors import MediaError
 from mmdf.extract.media.decode import DecodeRequest, decode, probe
-from mmdf.extract.media.limits import DEFAULT_LIMITS
+from mmdf.extract.media.limits import DEFAULT_LIMITS, Limits
 from mmdf.extract.media.sampling import Sampling, uniform_indices
-from mmdf.extract.media.video import load_frames
+from mmdf.extract.media.video import Frames, load_film, select
 
 LIMITS = DEFAULT_LIMITS
+
+
+def load_frames(path: Path, *views: str, limits: Limits = LIMITS) -> Frames:
+    film, (selection,) = load_film(path, lambda n, hz: [select(n, hz, frozenset(views), Sampling())], limits)
+    return film.frames(selection)
 
 
 def level(number: int) -> int:
@@ -20,19 +25,20 @@ def level(number: int) -> int:
 
 @pytest.mark.parametrize("n_frames", [1, 2, 15, 16, 17, 31, 33, 50, 101])
 def test_the_frames_asked_for_are_the_frames_that_come(make_video, n_frames: int) -> None:
-    frames = load_frames(make_video(n_frames=n_frames, sound=False), Sampling(), True, False, LIMITS)
+    frames = load_frames(make_video(n_frames=n_frames, sound=False), "frame")
     wanted = uniform_indices(n_frames, 16)
     grey = frames.pixels[frames.frame_rows][:, -8:, -8:].mean((1, 2, 3))
     assert np.abs(grey - [level(i) for i in wanted]).max() < 4
     assert frames.times_s[frames.frame_rows] == pytest.approx(wanted / 25, abs=1e-6)
+    assert frames.indices[frames.frame_rows].tolist() == wanted.tolist()
 
 
 def test_frames_and_clips_share_one_pass(make_video) -> None:
     path = make_video(n_frames=90)
-    both = load_frames(path, Sampling(), True, True, LIMITS)
+    both = load_frames(path, "frame", "clip")
     frames, clips = (
-        load_frames(path, Sampling(), True, False, LIMITS),
-        load_frames(path, Sampling(), False, True, LIMITS),
+        load_frames(path, "frame"),
+        load_frames(path, "clip"),
     )
     assert np.array_equal(both.pixels[both.frame_rows], frames.pixels[frames.frame_rows])
     assert np.array_equal(both.pixels[both.clip_rows], clips.pixels[clips.clip_rows])
@@ -41,7 +47,7 @@ def test_frames_and_clips_share_one_pass(make_video) -> None:
 
 def test_reading_forward_equals_random_access(make_video) -> None:
     path = make_video(n_frames=60)
-    frames = load_frames(path, Sampling(), True, False, LIMITS)
+    frames = load_frames(path, "frame")
     expected = decord.VideoReader(str(path), num_threads=1).get_batch(uniform_indices(60, 16).tolist()).asnumpy()
     assert np.array_equal(frames.pixels[frames.frame_rows], expected)
 
@@ -105,11 +111,14 @@ def test_sound_only_given_as_video(make_sound) -> None:
 
 
 def test_absurd_sizes_are_refused_from_the_header(make_video) -> None:
-    limits = replace(LIMITS, max_pixels=1000)
-    with pytest.raises(MediaError, match="64x48 px"):
-        load_frames(make_video(), Sampling(), True, False, limits)
+    few_pixels, short = replace(LIMITS, max_pixels=1000), replace(LIMITS, max_duration_s=1.0)
+    for limits, reason in ((few_pixels, "64x48 px"), (short, "at most 1 s")):
+        error = decode(DecodeRequest(make_video(), "video", frozenset({"frame"}), limits=limits)).error
+        assert error is not None
+        assert reason in error.message
+    # A header may lie; the frames are counted too.
     with pytest.raises(MediaError, match="at most 1 s"):
-        load_frames(make_video(), Sampling(), True, False, replace(LIMITS, max_duration_s=1.0))
+        load_frames(make_video(), "frame", limits=short)
 
 
 def test_probing_reads_headers(make_video, make_sound, make_image) -> None:
