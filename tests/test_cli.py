@@ -98,7 +98,7 @@ def test_the_whole_path(mmdf: Shell, faces: Path) -> None:
     assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum,toy-picture", "--workers", 0, "--json") == 0
     assert json.loads(mmdf.out)["computed"] == 320
     assert mmdf("extract", "faces.parquet", "-s", "store", "-b", "spectrum", "--dry-run", "--json") == 0
-    assert json.loads(mmdf.out)["cached"] == {"spectrum": 160}
+    assert json.loads(mmdf.out)["cached"] == {"spectrum/frame": 160}
     assert mmdf("cache", "info", "store", "--json") == 0
     assert {f["name"] for f in json.loads(mmdf.out)["features"]} == {"spectrum/frame", "toy-picture/frame"}
     assert mmdf("cache", "verify", "store", "--level", 2) == 0

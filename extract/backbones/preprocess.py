@@ -14,6 +14,8 @@ from torchvision.transforms.v2 import functional
 from mmdf.extract.views import Views
 
 _INTERPOLATION = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}
+# From this size on, ConvNeXt's processor squashes pictures where it would cut them.
+_CONVNEXT_SQUASH_PX = 384
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Recipe:
     Attributes
     ----------
     resize_px
-        Length of the shorter side after resizing with antialiasing.
+        Length of the shorter side after resizing.
     crop_px
         Side of the square that is cut from the middle.
     interpolation
@@ -32,6 +34,8 @@ class Recipe:
         Of the channels R, G, B in [0, 1].
     resize_width_px
         Where given, frames are resized to `resize_px` x this, whatever their shape; else their shape is kept.
+    antialias
+        Whether pictures are low-passed before they are made smaller; a few models were trained without.
     """
 
     resize_px: int
@@ -40,25 +44,48 @@ class Recipe:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     resize_width_px: int | None = None
+    antialias: bool = True
 
     def to_spec(self) -> dict[str, Any]:
         """As it stands in a feature spec; lists, since JSON has no tuples."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         if self.resize_width_px is None:
             del values["resize_width_px"]
-        return values | {"where": "torchvision tensor, antialiased"}
+        antialias = values.pop("antialias")
+        return values | {"where": "torchvision tensor" + (", antialiased" if antialias else "")}
 
     @staticmethod
     def of_processor(processor: Any) -> "Recipe":
-        """Read the recipe off a transformers image processor."""
-        size, crop = processor.size, processor.crop_size
+        """Read the recipe off a transformers image processor. Raises `ValueError` if it lacks a step, or has others."""
+        for step in ("do_resize", "do_rescale", "do_normalize"):
+            if not getattr(processor, step, True):
+                raise ValueError(f"its {step} is false")
+        # Sizes are mappings or objects; what is not said is None in the latter.
+        size = {name: int(px) for name, px in dict(processor.size).items() if px}
+        resize_px, width_px, crop_px = _sizes(processor, size)
         return Recipe(
-            resize_px=int(size["shortest_edge"] if "shortest_edge" in size else size["height"]),
-            crop_px=int(crop["height"]),
+            resize_px=resize_px,
+            crop_px=crop_px,
             interpolation=_INTERPOLATION[int(processor.resample)].value,
             mean=tuple(float(v) for v in processor.image_mean),
             std=tuple(float(v) for v in processor.image_std),
+            resize_width_px=width_px,
         )
+
+
+def _sizes(processor: Any, size: dict[str, int]) -> tuple[int, int | None, int]:
+    """Height, width where the shape is not kept, and side of the square that is cut."""
+    edge, crop_pct = size.get("shortest_edge"), getattr(processor, "crop_pct", None)
+    if edge and crop_pct:
+        return (int(edge / crop_pct), None, edge) if edge < _CONVNEXT_SQUASH_PX else (edge, edge, edge)
+    if getattr(processor, "do_center_crop", None):
+        crop = {name: int(px) for name, px in dict(processor.crop_size).items() if px}
+        if crop["height"] != crop["width"]:
+            raise ValueError(f"it cuts {crop['height']} x {crop['width']} px, which is no square")
+        return edge or size["height"], None if edge else size["width"], crop["height"]
+    if edge or size["height"] != size["width"]:
+        raise ValueError("its pictures are not square")
+    return size["height"], size["width"], size["height"]
 
 
 def prepare(pixels: torch.Tensor, recipe: Recipe, dtype: torch.dtype) -> torch.Tensor:
@@ -69,7 +96,8 @@ def prepare(pixels: torch.Tensor, recipe: Recipe, dtype: torch.dtype) -> torch.T
 def resized(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """(n, 3, H, W) uint8 to the same, resized as the recipe says."""
     size = [recipe.resize_px] if recipe.resize_width_px is None else [recipe.resize_px, recipe.resize_width_px]
-    return functional.resize(pixels, size, interpolation=InterpolationMode(recipe.interpolation), antialias=True)
+    mode = InterpolationMode(recipe.interpolation)
+    return functional.resize(pixels, size, interpolation=mode, antialias=recipe.antialias)
 
 
 def normalised(pixels: torch.Tensor, recipe: Recipe, dtype: torch.dtype) -> torch.Tensor:
@@ -86,7 +114,8 @@ def prepared(views: Views, view: str, recipe: Recipe, dtype: torch.dtype) -> tor
     CLIP, DINOv2 and the convolutional nets resize a frame to a few sizes only, and of a film of full height that costs
     more than a small backbone's forward pass.
     """
-    small, ready = (view, recipe.resize_px, recipe.resize_width_px, recipe.interpolation), (view, recipe, dtype)
+    small = (view, recipe.resize_px, recipe.resize_width_px, recipe.interpolation, recipe.antialias)
+    ready = (view, recipe, dtype)
     if ready not in views.made:
         pixels = views.pictures(view).pixels
         flat = pixels.flatten(0, -4)
