@@ -83,6 +83,14 @@ class FeatureSpec:
         return int(self.sampling.get("augment", {}).get("index", 0))
 
     @property
+    def accompanies(self) -> bool:
+        """Whether it is kept beside other features rather than for itself, so that heads take it by name only.
+
+        Where a face is in its frame often tells the data set, and so the label, before any face is looked at.
+        """
+        return self.backbone == "face-geometry"
+
+    @property
     def fingerprint(self) -> str:
         """blake2b-128 of the canonical JSON, as 32 hexadecimal digits."""
         return hashlib.blake2b(canonical_json(self.to_dict()).encode(), digest_size=16).hexdigest()

@@ -8,7 +8,7 @@ from urllib.error import URLError
 
 from mmdf.cache.errors import WeightsError
 from mmdf.extract.backbones import Card
-from mmdf.extract.weights import CONFIG_FILES, torch_cache
+from mmdf.extract.weights import CONFIG_FILES, WEIGHT_FILES, torch_cache
 
 _TIMEOUT_S = 60
 
@@ -26,11 +26,20 @@ def fetch(card: Card) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    # Which of them an open id has, nobody has written down; asking for both at once would fetch the weights twice.
+    names = WEIGHT_FILES if card.name.startswith(("hf:", "timm:")) else (card.weight_file,)
     try:
-        wanted = [*CONFIG_FILES, card.weight_file]
-        return Path(snapshot_download(card.hub_id, revision=card.revision, allow_patterns=wanted))
+        for name in names:
+            wanted = [*CONFIG_FILES, name]
+            folder = Path(snapshot_download(card.hub_id, revision=card.revision, allow_patterns=wanted))
+            if (folder / name).is_file():
+                return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise WeightsError(_text(card, "the hub", error)) from error
+    raise WeightsError(
+        f"{card.hub_id} at revision {card.revision} has no {' or '.join(names)}. Weights in several pieces, or of "
+        "other kinds, need a plugin: docs/backbones.md."
+    )
 
 
 def _from_url(card: Card) -> Path:

@@ -107,6 +107,9 @@ class Features:
 def choose_specs(store: FeatureStore, manifest: Manifest, names: Sequence[str] | None) -> tuple[FeatureSpec, ...]:
     """The features called `names`, or with None all that hold embeddings of an item of `manifest`; sorted by alias.
 
+    Augmented views are chosen with their features, not by themselves, and what only accompanies others (where a face
+    is) by name only.
+
     Raises
     ------
     CacheError
@@ -133,6 +136,8 @@ def _with_embeddings(store: FeatureStore, manifest: Manifest) -> list[FeatureSpe
     keys = [key for key in store.keys(manifest) if key is not None]
     found = []
     for spec in store.specs():
+        if spec.augment or spec.accompanies:
+            continue
         index = store.index(spec)
         rows = [index.position[key] for key in keys if key in index]
         if (index.n_steps[rows] > 0).any():

@@ -22,6 +22,7 @@ from mmdf.cache.manifest import Manifest
 from mmdf.cache.registry import did_you_mean
 from mmdf.cache.splits import check_overlap
 from mmdf.cache.store import FeatureStore
+from mmdf.fuse.augmented import with_views
 from mmdf.fuse.batches import Features, choose_specs, read_features
 from mmdf.fuse.calibrate import auc, check_classes, choose_threshold, error_rates, platt, probability
 from mmdf.fuse.detector import Detector
@@ -52,6 +53,8 @@ class TrainConfig:
         Share of all steps in which the learning rate rises to its peak; from there it falls as a half cosine.
     clip_norm
         Gradients are scaled down to this length.
+    augmented
+        1 to train on the augmented views in the store too, where there are some; 0 not to.
     """
 
     epochs: int = option(100, 1, 100_000)
@@ -62,6 +65,7 @@ class TrainConfig:
     patience: int = option(10, 1, 100_000)
     warmup: float = option(0.05, 0.0, 1.0)
     clip_norm: float = option(1.0, 1e-6, 1e6)
+    augmented: int = option(1, 0, 1)
 
 
 def train(
@@ -108,16 +112,21 @@ def train(
                 f"Run `mmdf extract MANIFEST -s {store.root} -b {name.split('/')[0]}`."
             )
     used = {name: _usable(found, name) for name, found in loaded.items()}
+    taught = used["train"]
+    if train_config.augmented:
+        views = with_views(loaded["train"], store, sides["train"])
+        taught = views.take(views.usable())
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         head = kind({spec.alias: 2 * spec.dim for spec in specs}, head_config)
-        curves = fit(head, used["train"], used["val"], train_config, progress)
+        curves = fit(head, taught, used["val"], train_config, progress)
     head.eval()
     record = {
         "manifest": manifest.root.name,
         "datasets": sorted({d for side in sides.values() for d in side.column("dataset") if d is not None}),
         "items": {name: _counts(found) for name, found in used.items()},
+        "augmented_items": len(taught) - len(used["train"]),
         "left_out": {name: _left_out(found) for name, found in loaded.items()},
         "coverage": {name: _coverage(found) for name, found in used.items()},
         "seed": seed,

@@ -94,7 +94,8 @@ def rate_indices(n_total: int, rate_hz: float, wanted_hz: float, max_s: float | 
     first_s = (duration_s - kept_s) / 2
     n = max(1, round(kept_s * wanted_hz))
     centres_s = first_s + (np.arange(n) + 0.5) / wanted_hz
-    return np.unique(np.clip((centres_s * rate_hz).astype(np.int64), 0, n_total - 1))
+    # A clock that strikes where two frames meet must not waver between them by the last bit of a float.
+    return np.unique(np.clip(np.floor(centres_s * rate_hz + 1e-6).astype(np.int64), 0, n_total - 1))
 
 
 def clip_indices(n_total: int, rate_hz: float, sampling: Sampling) -> np.ndarray:

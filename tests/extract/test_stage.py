@@ -186,6 +186,45 @@ def test_progress_reaches_the_end(corpus: Manifest, tmp_path: Path) -> None:
     assert sum(done) == len(corpus)
 
 
+def test_every_step_says_where_it_is_in_its_file(corpus: Manifest, tmp_path: Path) -> None:
+    run(corpus, tmp_path / "store")
+    store = FeatureStore.open(tmp_path / "store")
+    video = corpus.take(np.array([corpus.column("item_id").index("2.mp4")]))
+    frames = store.read(store.find("toy-picture"), video)
+    # 38 frames: the middles of 16 equal stretches.
+    assert frames.indices.tolist() == [(2 * k + 1) * 38 // 32 for k in range(16)]
+    assert frames.times_s == pytest.approx(frames.indices / 25)
+    sound = store.read(store.find("logmel"), video)
+    assert sound.indices.tolist() == [160 * k for k in range(len(sound.indices))]
+
+
+def test_equal_bytes_in_two_slices_are_computed_once_though_decoding_runs_ahead(tmp_path: Path, make_image) -> None:
+    paths = [make_image(f"m/{n}.png", seed=n % 2) for n in range(12)]
+    manifest = manifest_of(tmp_path / "m", *paths)
+    summary = run(manifest, tmp_path / "store", "toy-picture", slice_items=2, n_workers=1)
+    assert summary.n_computed == 2
+    assert summary.n_present == 10
+
+
+def test_equal_bytes_that_fail_fail_under_every_name(tmp_path: Path, make_image) -> None:
+    paths = [make_image(f"m/{n}.png", seed=0) for n in range(5)]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:60])
+    summary = run(manifest_of(tmp_path / "m", *paths), tmp_path / "store", "toy-picture", slice_items=1)
+    assert len(summary.failures) == 5
+    assert len(FeatureStore.open(tmp_path / "store").ledger.failures()) == 1
+
+
+def test_the_profile_names_stages_and_backbones(corpus: Manifest, tmp_path: Path) -> None:
+    summary = run(corpus, tmp_path / "store", "toy-picture", "toy-sound")
+    profile = summary.profile()
+    assert profile["backbones"]["toy-picture/frame"]["rows"] == 3 + 3 * 16
+    assert profile["bottleneck"] in profile["seconds"]
+    assert 0 < profile["forward_share"] <= 1
+    assert sum(s for name, s in profile["seconds"].items() if name != "total") <= profile["seconds"]["total"] + 0.01
+    assert f"Bottleneck: {profile['bottleneck']}" in summary.to_text()
+
+
 @pytest.mark.slow
 def test_killed_and_run_again_equals_undisturbed(tmp_path: Path, make_video, make_image) -> None:
     paths = [make_video(f"m/{n}.mp4", 20 + n, seed=n) for n in range(12)]
