@@ -234,6 +234,68 @@ def test_lists_and_doctor(mmdf: Shell) -> None:
     assert {f["state"] for f in json.loads(mmdf.out)["findings"]} <= {"PASS", "WARN"}
 
 
+def test_weights_verbs(mmdf: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert mmdf("weights", "list", "--json") == 0
+    states = {one["name"]: one["state"] for one in json.loads(mmdf.out)["weights"]}
+    assert states["efficientnet-lite0"] == "here"
+    assert states["clip-vit-b32"] == "missing"
+    assert mmdf("weights", "verify", "efficientnet-lite0") == 0
+    assert mmdf.out.startswith("verified")
+    assert mmdf("weights", "fetch", "clip-vit-b32") == 5
+    assert "on a machine with a network" in mmdf.err
+    assert mmdf("weights", "export", "out") == 5
+    assert mmdf("weights", "list", "clip") == 2
+    assert "Did you mean 'clip-vit-" in mmdf.err
+    checkpoints = tmp_path / "torch" / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "r3d_18-b3b3357e.pth").write_bytes(b"other")
+    assert mmdf("weights", "verify", "r3d-18") == 4
+    assert mmdf.out.startswith("differs")
+
+
+def test_options_of_extract_that_make_no_sense(mmdf: Shell, faces: Path) -> None:
+    build(mmdf, faces)
+    extract = ("extract", "m.parquet", "-s", "store", "--workers", 0, "--limit", 2, "-b")
+    for arguments, text in (
+        (("toy-picture/speech",), "cannot look at 'speech'"),
+        (("toy-picture,toy-picture/frame",), "named twice"),
+        (("toy-picture", "--layers", "all"), "none of toy-picture has layers"),
+        (("toy-picture", "--tokens", "cls"), "none of toy-picture has tokens"),
+        (("spectrum", "--layers", "first"), "--layers takes last, prenorm, all"),
+        (("efficientnet-lite0", "--tokens", "cls"), "no class token"),
+        (("toy-picture/face", "--no-face", "drop"), "skip or frame"),
+        (("toy-picture", "--plugin", "none.py"), "There is no plugin none.py"),
+    ):
+        assert mmdf(*extract, *arguments) == 2, arguments
+        assert text in mmdf.err, arguments
+        assert "Traceback" not in mmdf.err
+
+
+def test_grids_and_faces_from_extract_to_detect(mmdf: Shell, faces: Path) -> None:
+    build(mmdf, faces)
+    extract = ("extract", "m.parquet", "-s", "store", "--workers", 0, "-b", "efficientnet-lite0,toy-picture/face")
+    assert mmdf(*extract, "--tokens", "mean,grid4", "--no-face", "frame", "--profile", "profile.json", "--json") == 0
+    summary = json.loads(mmdf.out)
+    assert summary["computed"] == 3 * 160
+    profile = json.loads(Path("profile.json").read_text())
+    assert set(profile["backbones"]) == {
+        "efficientnet-lite0/frame+mean-grid4", "toy-picture/face", "face-geometry/face"
+    }  # fmt: skip
+    assert mmdf("cache", "info", "store", "--json") == 0
+    assert {f["name"]: f["dim"] for f in json.loads(mmdf.out)["features"]} == {
+        "efficientnet-lite0/frame+mean-grid4": 17 * 1280, "toy-picture/face": 32, "face-geometry/face": 15,
+    }  # fmt: skip
+    assert mmdf("train", "probe", "-s", "store", "-m", "m.parquet", "-o", "d") == 0
+    assert mmdf("detect", "faces/fake/0.png", "-d", "d", "--json") == 0
+    verdict = json.loads(mmdf.out)["verdicts"][0]
+    assert verdict["score"] is not None
+    assert mmdf("predict", "d", "-s", "store", "-m", "m.parquet", "-o", "s.parquet", "--split", "train") == 0
+
+
 @pytest.mark.slow
 def test_the_installed_command_works_from_elsewhere(tmp_path: Path) -> None:
     command = Path(sys.executable).parent / "mmdf"

@@ -5,6 +5,7 @@ transformers' `AutoModel` opens), `timm:NAME`, and what plugins register (docs/b
 """
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,6 +45,8 @@ FAMILIES: Registry = Registry(
 
 CARDS: dict[str, Card] = dict(cards.CARDS)
 
+_NAME = re.compile(r"[\w.-]+")
+
 
 def register(card: Card, load: Callable | str) -> None:
     """Add a backbone: what a plugin calls. `load` takes a `LoadContext` and gives a `Backbone` (backbones/base.py).
@@ -51,14 +54,17 @@ def register(card: Card, load: Callable | str) -> None:
     Raises
     ------
     UsageError
-        If the name is taken, or the card names a view that does not exist.
+        If the name of the card or its family is taken, or the card names a view that does not exist.
     """
-    views = card.views or (card.view,)
-    unknown = [view for view in {*views, card.view} if view not in VIEWS]
+    views = card.views if card.view in card.views else (card.view, *card.views)
+    unknown = [view for view in views if view not in VIEWS]
     if unknown:
         raise UsageError(f"'{card.name}' wants the view '{unknown[0]}'. Views: {', '.join(VIEWS)}.")
-    if card.name in CARDS or "/" in card.name or "," in card.name:
-        raise UsageError(f"A backbone cannot be called '{card.name}': the name is taken, or holds '/' or ','.")
+    if card.name in CARDS or not _NAME.fullmatch(card.name):
+        raise UsageError(
+            f"A backbone cannot be called '{card.name}': the name is taken, or holds more than letters, digits, '-', "
+            "'_' and '.'."
+        )
     FAMILIES.add(card.family, load)
     CARDS[card.name] = replace(card, views=views)
 
@@ -103,8 +109,8 @@ def load_installed_plugins() -> None:
     for point in entry_points(group=ENTRY_POINTS):
         try:
             point.load()
-        except MmdfError:
-            raise
+        except MmdfError as error:
+            raise UsageError(f"The plugin '{point.name}' of {point.value} does not load. {error}") from error
         except Exception as error:
             raise UsageError(
                 f"The plugin '{point.name}' of {point.value} does not load ({type(error).__name__}: {error}). "
@@ -126,7 +132,8 @@ def card_of(name: str, weights_dir: Path | None = None) -> Card:
         With the nearest name if there is none, or the backbone's views if it cannot look at that one.
     """
     base, _, view = name.rpartition("/")
-    if view not in VIEWS:
+    # hf:openai/clip is a repository whose name happens to be that of a view.
+    if view not in VIEWS or (base.startswith("hf:") and "/" not in base):
         base, view = name, ""
     card = _card(base, weights_dir)
     if not view:
