@@ -142,7 +142,8 @@ def extract(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
     timeout_s: Annotated[float, typer.Option(min=1, help="Seconds a file may take to decode.")] = 120.0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
-    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile: slow to start, may pay later.")] = False,
+    compiled: Annotated[str, typer.Option("--compile", help="Backbones for torch.compile, or all.")] = "",
+    faces: Annotated[str, typer.Option(help="Detector: mtcnn, or retinaface (needs pip install uniface).")] = "mtcnn",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     profile: Annotated[Path | None, typer.Option(help="Write where the time went, as JSON.")] = None,
     root: RootOption = None,
@@ -166,9 +167,10 @@ def extract(
     options = ExtractOptions(
         weights, download, device, dtype, limit, batch_size, 64, workers, retry_failed,
         Sampling(
-            frames, frame_hz, window_s=window_s, window_hop_s=min(hop_s, window_s), steps_hz=steps_hz, no_face=no_face
+            frames, frame_hz, window_s=window_s, window_hop_s=min(hop_s, window_s), steps_hz=steps_hz,
+            no_face=no_face, face_detector=faces,
         ),
-        Limits(timeout_s=timeout_s), Outputs.parse(layers, tokens), augment, seed, compile_,
+        Limits(timeout_s=timeout_s), Outputs.parse(layers, tokens), augment, seed, tuple(split_names(compiled)),
     )  # fmt: skip
     if dry_run:
         from mmdf.extract.estimate import estimate

@@ -54,6 +54,16 @@ class Estimate:
     missing_weights: dict[str, str]
     unreadable: int
 
+    @property
+    def total_bytes(self) -> int:
+        """All features together."""
+        return sum(self.bytes_.values())
+
+    def to_line(self) -> str:
+        """One line for people, before a run."""
+        kinds = ", ".join(f"{count} {name}" for name, count in self.items.items())
+        return f"{kinds}; about {self.total_bytes / 1e6:.1f} MB of embeddings in {len(self.bytes_)} features."
+
     def to_dict(self) -> dict:
         """Plain JSON values."""
         return {

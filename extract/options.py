@@ -34,8 +34,8 @@ class ExtractOptions:
         Layers and tokens to keep of each backbone.
     augment, augment_seed
         Augmented views to make of every item of the train split, and the seed of their draws.
-    compile_
-        Run backbones through `torch.compile`: pays on long runs, per backbone (docs/performance.md).
+    compiled
+        Backbones that go through `torch.compile`, or "all": where it pays differs (docs/performance.md).
     """
 
     weights_dir: Path | None = None
@@ -52,4 +52,4 @@ class ExtractOptions:
     outputs: Outputs = PLAIN
     augment: int = 0
     augment_seed: int = 0
-    compile_: bool = False
+    compiled: tuple[str, ...] = ()

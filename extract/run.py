@@ -51,17 +51,19 @@ def run_extract(
 
     from mmdf.extract.backbones.load import augmented, load_backbones
     from mmdf.extract.device import choose_compute
+    from mmdf.extract.estimate import estimate
     from mmdf.extract.stage import Extraction
 
     compute = choose_compute(options.device, options.dtype)
     backbones = load_backbones(
-        names, compute, options.sampling, options.weights_dir, options.download, options.outputs, options.compile_
+        names, compute, options.sampling, options.weights_dir, options.download, options.outputs, options.compiled
     )
     backbones = augmented(backbones, options.augment, options.augment_seed)
     store = FeatureStore.open(store_path, create=True)
     say(f"Computing on {compute.reason}.")
     if options.limit is not None:
         manifest = manifest.take(np.arange(min(options.limit, len(manifest))))
+    say(estimate(manifest, store_path, names, options).to_line())
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     summary = Extraction(manifest, store, backbones, compute.device, options, run_id, progress).run()
     record = {

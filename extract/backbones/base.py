@@ -82,8 +82,12 @@ class LoadContext:
     compile_: bool = False
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` through `torch.compile` if that was asked for, anew for every shape; few occur."""
-        return torch.compile(function, dynamic=False) if self.compile_ else function
+        """`function` through `torch.compile` if that was asked for.
+
+        Once for the shape that comes first and once for all others: the last batch of a slice may have any number of
+        rows, and each shape of its own took 10 to 40 s on 2 cores, for toy models.
+        """
+        return torch.compile(function) if self.compile_ else function
 
     @property
     def file(self) -> Path:
@@ -135,13 +139,13 @@ def make_spec(
         storage_dtype=storage_dtype,
         sampling=context.sampling.of_view(card.view),
         preprocessing=preprocessing,
-        decoder=_decoders(card),
+        decoder=_decoders(card, context.sampling),
         variant="+".join(part for part in parts if part),
         shape=shape,
     )
 
 
-def _decoders(card: Card) -> dict[str, Any]:
+def _decoders(card: Card, sampling: Sampling) -> dict[str, Any]:
     """Decoder and major version of each stream, and what finds faces or silence: others may give other numbers."""
     if card.stream == "sound":
         found: dict[str, Any] = {
@@ -154,7 +158,7 @@ def _decoders(card: Card) -> dict[str, Any]:
     if card.view in ("face", "face-clip", "mouth"):
         from mmdf.extract.media.cropping import faces_spec
 
-        found["faces"] = faces_spec(card.view)
+        found["faces"] = faces_spec(card.view, sampling.face_detector)
     return found | ({"image": _major("pillow")} if "image" in card.modalities else {})
 
 

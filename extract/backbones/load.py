@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from mmdf.cache.errors import UsageError
 from mmdf.cache.spec import FeatureSpec
 from mmdf.extract.backbones import FAMILIES
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows
@@ -25,26 +26,30 @@ def load_backbones(
     weights_dir: Path | None = None,
     download: bool = False,
     outputs: Outputs = PLAIN,
-    compile_: bool = False,
+    compiled: Sequence[str] = (),
 ) -> list[Backbone]:
     """Load the backbones called `names`, in that order; one model serves all views that it is asked for.
 
     Raises
     ------
     UsageError
-        For an unknown or repeated name.
+        For an unknown or repeated name, or one that is to be compiled and was not asked for.
     WeightsError
         If weights are missing, before anything is loaded.
     """
     cards = chosen_cards(names, outputs, weights_dir)
+    strangers = set(compiled) - {card.name for card in cards} - {"all"}
+    if strangers:
+        raise UsageError(f"--compile names {', '.join(sorted(strangers))}, which is not among {', '.join(names)}.")
     files = [find_weights(card, weights_dir, download) for card in cards]
     digests = {file: digest_of(file) for file in set(files)}
-    return [
-        FAMILIES.get(card.family)(
-            LoadContext(card, file, digests[file], compute.device, compute.dtype, sampling, outputs.of(card), compile_)
-        )
-        for card, file in zip(cards, files, strict=True)
-    ]
+    loaded: list[Backbone] = []
+    for card, file in zip(cards, files, strict=True):
+        compile_ = card.name in compiled or "all" in compiled
+        kept = outputs.of(card)
+        context = LoadContext(card, file, digests[file], compute.device, compute.dtype, sampling, kept, compile_)
+        loaded.append(FAMILIES.get(card.family)(context))
+    return loaded
 
 
 @dataclass(frozen=True)

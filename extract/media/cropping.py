@@ -15,7 +15,7 @@ from mmdf.extract.faces.base import Detector, Face
 from mmdf.extract.faces.crop import FACE_SIZE_PX, MOUTH_SIZE_PX, face_crop, mouth_crop
 from mmdf.extract.faces.track import FaceTrack, geometry, main_track, resample, smooth
 from mmdf.extract.media.decode import Decoded
-from mmdf.extract.media.sampling import Sampling
+from mmdf.extract.media.sampling import FACE_DETECTORS, Sampling
 from mmdf.extract.media.video import Film, Frames, Selection
 
 # At 12.5 and 25 frames a second faces move little from one to the next.
@@ -24,35 +24,34 @@ _SMOOTH_STEPS = 5
 
 
 @cache
-def detector() -> Detector:
+def detector(name: str) -> Detector:
     """The face detector of this process. Raises `WeightsError` if its weights are not here."""
-    from mmdf.extract.faces.detect import FaceDetector
-
-    return FaceDetector()
+    return FACE_DETECTORS.get(name)()
 
 
-def find_faces(picture: np.ndarray) -> list[Face]:
+def find_faces(picture: np.ndarray, name: str = "mtcnn") -> list[Face]:
     """Faces in (H, W, 3) uint8, on one thread: more cost more than they bring, on pictures as small as these."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return detector().detect(picture)
+        return detector(name).detect(picture)
     finally:
         torch.set_num_threads(n_threads)
 
 
 @cache
-def faces_spec(view: str) -> dict[str, Any]:
+def faces_spec(view: str, name: str) -> dict[str, Any]:
     """What decides where a crop is and what it shows, for the spec of a feature."""
     if view == "mouth":
-        return detector().spec | {"size_px": MOUTH_SIZE_PX, "every": _EVERY_MOUTH_FRAME, "smooth_steps": _SMOOTH_STEPS}
-    return detector().spec | {"size_px": FACE_SIZE_PX}
+        found = {"size_px": MOUTH_SIZE_PX, "every": _EVERY_MOUTH_FRAME, "smooth_steps": _SMOOTH_STEPS}
+        return detector(name).spec | found
+    return detector(name).spec | {"size_px": FACE_SIZE_PX}
 
 
 def cut_image(frames: Frames, sampling: Sampling) -> Decoded:
     """The face of an image: its view `face`, or a reason why there is none."""
     picture = frames.pixels[0]
-    track = main_track([find_faces(picture)], np.zeros(1))
+    track = main_track([find_faces(picture, sampling.face_detector)], np.zeros(1))
     return _faces(frames, track, np.zeros(1), {"face"}, sampling)
 
 
@@ -68,7 +67,7 @@ def cut_video(
     faces_by
         The selection in whose frames faces are looked for.
     """
-    track = _track(film, faces_by)
+    track = _track(film, faces_by, sampling.face_detector)
     found = Decoded()
     if frames is not None:
         found = _faces(frames, track, frames.indices / film.rate_hz, views & {"face", "face-clip"}, sampling)
@@ -82,20 +81,20 @@ def cut_video(
 _NO_FACE = "no face was found in it"
 
 
-def _track(film: Film, selection: Selection) -> FaceTrack | None:
+def _track(film: Film, selection: Selection, name: str) -> FaceTrack | None:
     """The main face of a film, in pixels of its full size, by seconds since its first frame."""
     whole = {*selection.frames.tolist(), *selection.clips[:, ::_EVERY_CLIP_FRAME].ravel().tolist()}
     small = set(selection.mouths[::_EVERY_MOUTH_FRAME].tolist()) - whole
     indices = sorted(whole | small)
-    found = [_detect(film, index) for index in indices]
+    found = [_detect(film, index, name) for index in indices]
     return main_track(found, np.array(indices) / film.rate_hz) if indices else None
 
 
-def _detect(film: Film, index: int) -> list[Face]:
+def _detect(film: Film, index: int, name: str) -> list[Face]:
     if index in film.pictures:
-        return find_faces(film.pictures[index])
+        return find_faces(film.pictures[index], name)
     scale = film.size_px[0] / film.small[index].shape[1]
-    faces = find_faces(film.small[index])
+    faces = find_faces(film.small[index], name)
     return [Face(face.box * scale, face.confidence, face.landmarks * scale) for face in faces]
 
 

@@ -6,8 +6,16 @@ from typing import Any
 import numpy as np
 
 from mmdf.cache.errors import UsageError
+from mmdf.cache.registry import Registry
 
 NO_FACE_POLICIES = ("skip", "frame")
+FACE_DETECTORS: Registry = Registry(
+    "face detector",
+    {
+        "mtcnn": "mmdf.extract.faces.detect:FaceDetector",
+        "retinaface": "mmdf.extract.faces.retinaface:RetinaFaceDetector",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class Sampling:
     face_margin, no_face
         Side of a face crop over the longer side of the face's box; and what a picture without a face gives: nothing
         ("skip"), or its whole frame ("frame").
+    face_detector
+        What finds faces: one of `FACE_DETECTORS`.
     mouth_rate_hz, mouth_max_s
         Mouth crops a second, and for how long in the middle of longer videos.
     """
@@ -44,6 +54,7 @@ class Sampling:
     steps_hz: float | None = None
     face_margin: float = 1.3
     no_face: str = "skip"
+    face_detector: str = "mtcnn"
     mouth_rate_hz: float = 25.0
     mouth_max_s: float = 20.0
 
@@ -52,15 +63,17 @@ class Sampling:
             known = " or ".join(NO_FACE_POLICIES)
             raise UsageError(f"Pictures without a face can be handled by {known}, not '{self.no_face}'.")
 
+        FACE_DETECTORS.check(self.face_detector)
+
     def of_view(self, view: str) -> dict[str, Any]:
         """The part of the sampling that a view depends on, for its spec. What is None is left out."""
         frames = ("frame_rate_hz",) if self.frame_rate_hz else ("frames",)
-        clips, faces = ("clips", "clip_frames", "clip_rate_hz"), ("face_margin", "no_face")
+        clips, faces = ("clips", "clip_frames", "clip_rate_hz"), ("face_margin", "no_face", "face_detector")
         windows = ("window_s", "window_hop_s", "steps_hz")
         fields = {
             "frame": frames,
             "face": (*frames, *faces),
-            "mouth": ("mouth_rate_hz", "mouth_max_s"),
+            "mouth": ("mouth_rate_hz", "mouth_max_s", "face_detector"),
             "clip": clips,
             "face-clip": (*clips, *faces),
             "speech": windows,

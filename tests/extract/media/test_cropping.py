@@ -36,7 +36,7 @@ class SquareDetector:
 @pytest.fixture(autouse=True)
 def detector(monkeypatch: pytest.MonkeyPatch) -> SquareDetector:
     square = SquareDetector()
-    monkeypatch.setattr(cropping, "detector", lambda: square)
+    monkeypatch.setattr(cropping, "detector", lambda name: square)
     return square
 
 
