@@ -20,7 +20,7 @@ from mmdf.extract.batching import Batcher
 from mmdf.extract.media.decode import Decoded, DecodeRequest
 from mmdf.extract.options import ExtractOptions
 from mmdf.extract.plan import Planner, Progress, Work, slices
-from mmdf.extract.summary import DECODING, FORWARD, Clock, Summary
+from mmdf.extract.summary import DECODING, FORWARD, PREPARE, Clock, Summary
 from mmdf.extract.views import Views, make_views
 from mmdf.extract.workers import DecodePool
 
@@ -101,7 +101,7 @@ class Extraction:
         reasons = dict(decoded.absent)
         for index in sorted({b.spec.augment for b in work.wanted}):
             take = takes.get(index, Decoded())
-            with self._clock.timed("prepare"):
+            with self._clock.timed(PREPARE):
                 views = make_views(take, self._device)
             for backbone in work.wanted:
                 if backbone.spec.augment == index:
@@ -113,7 +113,7 @@ class Extraction:
         if needs in reasons:
             self._absent[cell] = reasons[needs]
             return
-        with self._clock.timed("prepare"):
+        with self._clock.preparing(backbone.spec.alias):
             rows = backbone.rows(views)
         self._rows[cell] = rows
         with self._clock.timed(FORWARD):

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +13,12 @@ import torch
 
 from mmdf.cache.ledger import Failure
 
-_SHOWN_FAILURES = 10
-DECODING, FORWARD = "wait for decoding", "forward"
+_SHOWN_FAILURES, _SHOWN_BACKBONES = 10, 6
+DECODING, PREPARE, FORWARD = "wait for decoding", "prepare", "forward"
 _REMEDIES = {
     DECODING: "decoding is slower than the backbones: give it more --workers, or extract more backbones in one pass",
     FORWARD: "the backbones are: a faster device or --dtype is what would help",
-    "prepare": "resizing and resampling are: extract more backbones in one pass, which share them",
+    PREPARE: "that is resizing, resampling, and signal-level features, which are finished before any forward pass",
     "write": "the store's disk is",
     "hash and plan": "reading the files to hash them is",
 }
@@ -30,6 +30,7 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.forward_s: dict[str, float] = defaultdict(float)
+        self.prepare_s: dict[str, float] = defaultdict(float)
         self.rows: dict[str, int] = defaultdict(int)
         self._cuda = device.type == "cuda"
         self._waiting: list[tuple[str, Any, Any]] = []
@@ -42,6 +43,17 @@ class Clock:
             yield
         finally:
             self.seconds[stage] += time.perf_counter() - started
+
+    @contextmanager
+    def preparing(self, alias: str) -> Iterator[None]:
+        """Add what the block takes to the stage "prepare", and to the backbone called `alias`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[PREPARE] += spent
+            self.prepare_s[alias] += spent
 
     @contextmanager
     def forward(self, alias: str, n_rows: int) -> Iterator[None]:
@@ -108,7 +120,8 @@ class Summary:
             "backbones": {
                 alias: {
                     "rows": clock.rows[alias],
-                    "seconds": round(s, 3),
+                    "forward_s": round(s, 3),
+                    "prepare_s": round(clock.prepare_s[alias], 3),
                     "rows_per_s": round(clock.rows[alias] / s, 1),
                 }
                 for alias, s in clock.forward_s.items()
@@ -151,14 +164,19 @@ class Summary:
             return [f"{self.total_s:.1f} s."]
         clock = self.clock
         spent = ", ".join(f"{name} {s:.1f} s" for name, s in clock.seconds.items() if s >= 0.05)
-        slowest = sorted(clock.forward_s.items(), key=lambda pair: -pair[1])
-        models = ", ".join(f"{alias} {s:.1f} s" for alias, s in slowest if s >= 0.05)
         return [
             f"{self.total_s:.1f} s, {self.n_decoded / self.total_s:.1f} items/s: {spent or 'nothing worth naming'}; "
             f"decode workers computed {self.worker_s:.1f} s beside that.",
-            *([f"Forward passes: {models}; {100 * self.forward_share:.0f} % of the run."] if models else []),
+            *_by_backbone("Prepare", clock.prepare_s),
+            *_by_backbone("Forward passes", clock.forward_s, f"; {100 * self.forward_share:.0f} % of the run"),
             f"Bottleneck: {self.bottleneck}; {_REMEDIES.get(self.bottleneck, 'nothing to mend')}.",
         ]
+
+
+def _by_backbone(what: str, seconds: Mapping[str, float], more: str = "") -> list[str]:
+    slowest = sorted(seconds.items(), key=lambda pair: -pair[1])
+    named = ", ".join(f"{alias} {s:.1f} s" for alias, s in slowest[:_SHOWN_BACKBONES] if s >= 0.05)
+    return [f"{what}: {named}{more}."] if named else []
 
 
 def peak_memory_mb() -> float:
