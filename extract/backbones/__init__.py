@@ -131,9 +131,9 @@ def card_of(name: str, weights_dir: Path | None = None) -> Card:
     UsageError
         With the nearest name if there is none, or the backbone's views if it cannot look at that one.
     """
-    base, _, view = name.rpartition("/")
+    base, slash, view = name.rpartition("/")
     # hf:openai/clip is a repository whose name happens to be that of a view.
-    if view not in VIEWS or (base.startswith("hf:") and "/" not in base):
+    if not slash or view not in VIEWS or (base.startswith("hf:") and "/" not in base):
         base, view = name, ""
     card = _card(base, weights_dir)
     if not view:

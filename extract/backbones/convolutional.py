@@ -3,6 +3,7 @@
 Kept is the globally averaged map before the classifier, with the norm that follows it where the net has one.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,13 @@ from torchvision.models import video
 
 from mmdf.cache.errors import UsageError, WeightsError
 from mmdf.extract.backbones.base import Backbone, LoadContext
+from mmdf.extract.backbones.cards import NORMS
 from mmdf.extract.backbones.pictures import PictureBackbone
 from mmdf.extract.backbones.preprocess import Recipe
 from mmdf.extract.backbones.pretrained import shared
 from mmdf.extract.backbones.tokens import TokenLayout, check_tokens, read_map, read_tokens
+
+_RECIPE_KEYS = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
 
 
 def load_timm(context: LoadContext) -> Backbone:
@@ -24,13 +28,20 @@ def load_timm(context: LoadContext) -> Backbone:
 
     ConvNeXt: Liu et al. 2022; EfficientNet: Tan and Le 2019. Transformers of timm work too; their plain embedding is
     what timm pools before its classifier.
+
+    Raises
+    ------
+    UsageError
+        If timm does not know the name, or the model has not the tokens that are asked for.
+    WeightsError
+        If the file holds anything but the model's tensors, or the model wants pictures padded.
     """
     card = context.card
-    model = shared(context, "timm", lambda: _timm_model(context))
+    model = shared(context, ("timm", card.architecture), lambda: _timm_model(context))
     layout = _layout(context)
     outputs = context.outputs
     prefix = int(getattr(model, "num_prefix_tokens", 0))
-    tokens = TokenLayout(prefix, bool(prefix), default="mean")
+    tokens = TokenLayout(prefix, getattr(model, "cls_token", None) is not None, default="mean")
     check_tokens(outputs, tokens, card.name)
 
     def embed(pixels: torch.Tensor) -> torch.Tensor:
@@ -41,15 +52,18 @@ def load_timm(context: LoadContext) -> Backbone:
         if found.ndim == 3:
             return read_tokens(found, outputs.tokens, tokens).flatten(1)
         plain = model.forward_head(found, pre_logits=True)
-        return read_map(_channels_first(found, plain.shape[1]), plain, outputs.tokens).flatten(1)
+        return read_map(_channels_first(found, model.num_features), plain, outputs.tokens).flatten(1)
 
-    return PictureBackbone(context, _timm_recipe(model), embed, dim=int(model.num_features), pooling="mean of map")
+    dim = int(model.num_features if outputs.tokens else getattr(model, "head_hidden_size", model.num_features))
+    # In convolutional nets it is a module.
+    pooling = {"token": "cls", "map": "attention"}.get(str(getattr(model, "global_pool", "")), "mean of map")
+    return PictureBackbone(context, _timm_recipe(context, model), embed, dim=dim, pooling=pooling)
 
 
 def _timm_model(context: LoadContext) -> Any:
     card = context.card
     try:
-        model = timm.create_model(card.architecture, pretrained=False)
+        model = timm.create_model(card.architecture, pretrained=False, pretrained_cfg_overlay=_published(context))
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"timm has no model '{card.architecture}' ({error}).") from error
     head = tuple(f"{name}." for name in _classifiers(model))
@@ -62,6 +76,15 @@ def _timm_model(context: LoadContext) -> Any:
     return model.to(memory_format=_layout(context))
 
 
+def _published(context: LoadContext) -> dict[str, Any]:
+    """What config.json beside the weights says of their pictures: a name without a tag leaves that open."""
+    try:
+        found = json.loads((context.folder / "config.json").read_text())["pretrained_cfg"]
+        return {name: found[name] for name in _RECIPE_KEYS if found.get(name) is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def _layout(context: LoadContext) -> torch.memory_format:
     # Half again as fast on CPUs, measured on EfficientNet-lite0; slower on GPUs (timm's benchmark of EfficientNet-B4).
     return torch.channels_last if context.device.type == "cpu" else torch.contiguous_format
@@ -70,10 +93,10 @@ def _layout(context: LoadContext) -> torch.memory_format:
 def load_video_resnet(context: LoadContext) -> Backbone:
     """A 3D ResNet trained on Kinetics-400, globally averaged over time and space (Tran et al. 2018, R3D and R(2+1)D).
 
-    Frames are resized to 128 x 171 px as its authors did, whatever their shape, and cut to 112 px; clips have 16
-    frames, as in its training.
+    Frames are resized to 128 x 171 px as in its training, whatever their shape and without a low-pass, and cut to
+    112 px; clips have 16 frames.
     """
-    model = shared(context, "video-resnet", lambda: _video_resnet(context))
+    model = shared(context, ("video-resnet", context.card.architecture), lambda: _video_resnet(context))
     outputs = context.outputs
     check_tokens(outputs, TokenLayout(0, False), context.card.name)
 
@@ -85,9 +108,7 @@ def load_video_resnet(context: LoadContext) -> Backbone:
         return read_map(found.mean(2), found.mean((2, 3, 4)), outputs.tokens).flatten(1)
 
     # torchvision.models.video.R3D_18_Weights.KINETICS400_V1.transforms()
-    recipe = Recipe(
-        128, 112, "bilinear", (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989), resize_width_px=171
-    )
+    recipe = Recipe(128, 112, "bilinear", *NORMS["kinetics"], resize_width_px=171, antialias=False)
     return PictureBackbone(context, recipe, embed, dim=512, pooling="mean of map")
 
 
@@ -104,7 +125,7 @@ def load_tensors(context: LoadContext) -> dict[str, torch.Tensor]:
     try:
         if context.file.suffix == ".safetensors":
             return safetensors.torch.load_file(context.file)
-        return torch.load(context.file, map_location="cpu", weights_only=True)
+        return dict(torch.load(context.file, map_location="cpu", weights_only=True))
     # A damaged file surfaces as nearly anything, from a zip error to an unpickling error of torch's restricted reader.
     except Exception as error:
         raise WeightsError(
@@ -149,13 +170,15 @@ def _channels_first(map_: torch.Tensor, channels: int) -> torch.Tensor:
     return map_ if map_.shape[1] == channels else map_.permute(0, 3, 1, 2)
 
 
-def _timm_recipe(model: Any) -> Recipe:
+def _timm_recipe(context: LoadContext, model: Any) -> Recipe:
     data = timm.data.resolve_model_data_config(model)
-    size = int(data["input_size"][1])
-    return Recipe(
-        resize_px=int(size / data["crop_pct"]),
-        crop_px=size,
-        interpolation=str(data["interpolation"]),
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
-    )
+    height, width = (int(px) for px in data["input_size"][1:])
+    mode, interpolation = str(data["crop_mode"]), str(data["interpolation"])
+    if height != width or mode not in ("center", "squash") or interpolation not in ("bilinear", "bicubic"):
+        raise WeightsError(
+            f"'{context.card.name}' wants {height} x {width} px, {interpolation}, crop mode {mode}, which is not known "
+            "here. Write a plugin for it: docs/backbones.md."
+        )
+    resize_px = int(height / data["crop_pct"])
+    mean, std = tuple(data["mean"]), tuple(data["std"])
+    return Recipe(resize_px, height, interpolation, mean, std, resize_px if mode == "squash" else None)

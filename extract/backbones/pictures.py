@@ -1,6 +1,6 @@
 """Vision transformers on frames or clips, by transformers: CLIP, DINOv2 (with registers too), VideoMAE."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,20 @@ from transformers import (
 
 from mmdf.cache.errors import WeightsError
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
-from mmdf.extract.backbones.preprocess import Recipe, prepared
-from mmdf.extract.backbones.pretrained import pretrained
+from mmdf.extract.backbones.preprocess import Recipe, prepare, prepared
+from mmdf.extract.backbones.pretrained import first_line, pretrained
 from mmdf.extract.backbones.tokens import TokenLayout, check_tokens, read_tokens
 from mmdf.extract.outputs import PLAIN
 from mmdf.extract.views import Views
 
 Embed = Callable[[torch.Tensor], torch.Tensor]
 MOVING = ("clip", "face-clip")
+
+# Fine and coarse waves, no symmetry and no square: a processor that differs in any step differs on it.
+_ROWS, _COLUMNS = torch.arange(320.0)[:, None], torch.arange(470.0)
+_STRIPES = torch.stack([128 + 120 * torch.sin(_ROWS / a + _COLUMNS / b) for a, b in ((2, 9), (31, 3), (70, 50))]).byte()
+# Half a level of 8 bits is 0.01 here; Pillow and torchvision differ by less on average.
+_RECIPE_TOLERANCE = 0.02
 
 
 class PictureBackbone:
@@ -34,6 +40,11 @@ class PictureBackbone:
         Inputs to (n, dim), in the compute precision.
     dim
         Width of one plain embedding.
+
+    Raises
+    ------
+    UsageError
+        If layers or tokens are asked for that the model has not: here, and not after the first file is decoded.
     """
 
     def __init__(
@@ -42,6 +53,9 @@ class PictureBackbone:
         self._recipe, self._dtype, self._view = recipe, context.dtype, context.card.view
         self._embed = context.compiled(embed)
         self.spec = make_spec(context, dim=dim, layers=layers, pooling=pooling, preprocessing=recipe.to_spec())
+        if context.outputs != PLAIN:
+            with torch.inference_mode():
+                embed(black(context, recipe))
 
     def rows(self, views: Views) -> Rows:
         """One row a frame, or one a clip at the time of its first frame."""
@@ -54,6 +68,12 @@ class PictureBackbone:
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, ...) to (n, dim) float32."""
         return self._embed(inputs).float()
+
+
+def black(context: LoadContext, recipe: Recipe) -> torch.Tensor:
+    """One black frame or clip as a model gets it, to learn what it gives."""
+    frames = (context.sampling.clip_frames,) if context.card.view in MOVING else ()
+    return torch.zeros(1, *frames, 3, recipe.crop_px, recipe.crop_px, dtype=context.dtype, device=context.device)
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,13 @@ def transformer_backbone(context: LoadContext, recipe: Recipe, model: Transforme
 
     Hidden states are as transformers gives them: 0 is what enters the first block, k what leaves block k, never
     normalised. `prenorm` is the last of them.
+
+    Raises
+    ------
+    UsageError
+        If it has not the tokens that are asked for.
+    WeightsError
+        If it has not as many layers as its card says.
     """
     outputs, layout = context.outputs, model.layout
     if outputs == PLAIN:
@@ -100,18 +127,46 @@ def transformer_backbone(context: LoadContext, recipe: Recipe, model: Transforme
         if outputs.layers == "last":
             kept = [model.final(found)]
         else:
+            check_layers(context, found.hidden_states)
             kept = [found.hidden_states[number] for number in numbers or (-1,)]
         return torch.stack([read_tokens(tokens, outputs.tokens, layout) for tokens in kept], 1).flatten(1)
 
     return PictureBackbone(context, recipe, embed, dim=model.width, pooling=layout.default)
 
 
+def check_layers(context: LoadContext, states: Sequence[torch.Tensor]) -> None:
+    """`WeightsError` if a model has not the layers that its card promises, or none that can be stacked."""
+    if len(states) != context.card.n_layers + 1 or len({state.shape[1:] for state in states}) > 1:
+        raise WeightsError(
+            f"{context.folder} holds {len(states) - 1} layers of {len({s.shape[1:] for s in states})} shapes; "
+            f"--layers wants {context.card.n_layers} of one for '{context.card.name}'. Take --layers last."
+        )
+
+
 def load_recipe(context: LoadContext) -> Recipe:
-    """The recipe in the folder's preprocessor_config.json. Raises `WeightsError`."""
+    """The recipe in the folder's preprocessor_config.json, held against the processor itself.
+
+    Raises
+    ------
+    WeightsError
+        If there is none, or the processor does more than resize, cut a square and normalise.
+    """
     try:
-        return Recipe.of_processor(AutoImageProcessor.from_pretrained(context.folder, local_files_only=True))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{context.folder} lacks a usable preprocessor_config.json ({error}). Fetch it.") from error
+        processor = AutoImageProcessor.from_pretrained(context.folder, local_files_only=True, trust_remote_code=False)
+        recipe = Recipe.of_processor(processor)
+        expected = processor([_STRIPES], return_tensors="pt")["pixel_values"].flatten(0, -4)
+    # A processor's own complaints are of any kind.
+    except Exception as error:
+        raise WeightsError(
+            f"{context.folder} lacks a usable preprocessor_config.json ({first_line(error)}). Fetch it."
+        ) from error
+    found = prepare(_STRIPES[None], recipe, torch.float32)
+    if found.shape != expected.shape or (found - expected).abs().mean() > _RECIPE_TOLERANCE:
+        raise WeightsError(
+            f"The processor in {context.folder} does more than resize, cut a square and normalise. "
+            f"'{context.card.name}' needs a plugin: docs/backbones.md."
+        )
+    return recipe
 
 
 def load_clip(context: LoadContext) -> Backbone:

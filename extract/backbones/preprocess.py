@@ -36,6 +36,8 @@ class Recipe:
         Where given, frames are resized to `resize_px` x this, whatever their shape; else their shape is kept.
     antialias
         Whether pictures are low-passed before they are made smaller; a few models were trained without.
+    crop_rounding
+        Where the square begins if a margin cannot be halved: "down" in transformers, "even" in torchvision and timm.
     """
 
     resize_px: int
@@ -45,12 +47,15 @@ class Recipe:
     std: tuple[float, ...]
     resize_width_px: int | None = None
     antialias: bool = True
+    crop_rounding: str = "even"
 
     def to_spec(self) -> dict[str, Any]:
         """As it stands in a feature spec; lists, since JSON has no tuples."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         if self.resize_width_px is None:
             del values["resize_width_px"]
+        if self.crop_rounding == "even":
+            del values["crop_rounding"]
         antialias = values.pop("antialias")
         return values | {"where": "torchvision tensor" + (", antialiased" if antialias else "")}
 
@@ -70,6 +75,7 @@ class Recipe:
             mean=tuple(float(v) for v in processor.image_mean),
             std=tuple(float(v) for v in processor.image_std),
             resize_width_px=width_px,
+            crop_rounding="down",
         )
 
 
@@ -102,7 +108,12 @@ def resized(pixels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
 
 def normalised(pixels: torch.Tensor, recipe: Recipe, dtype: torch.dtype) -> torch.Tensor:
     """The square in the middle of (n, 3, h, w) uint8, scaled by mean and standard deviation, in `dtype`."""
-    cropped = functional.center_crop(pixels, [recipe.crop_px, recipe.crop_px]).to(torch.float32)
+    side = recipe.crop_px
+    if recipe.crop_rounding == "down":
+        top, left = ((length - side) // 2 for length in pixels.shape[-2:])
+        cropped = functional.crop(pixels, top, left, side, side).to(torch.float32)
+    else:
+        cropped = functional.center_crop(pixels, [side, side]).to(torch.float32)
     mean = torch.tensor(recipe.mean, device=pixels.device).view(1, 3, 1, 1) * 255
     std = torch.tensor(recipe.std, device=pixels.device).view(1, 3, 1, 1) * 255
     return ((cropped - mean) / std).to(dtype)

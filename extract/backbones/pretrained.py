@@ -27,7 +27,10 @@ def shared(context: LoadContext, kind: Hashable, make: Callable[[], Any]) -> Any
 
 
 def pretrained(context: LoadContext, model_class: Any) -> Any:
-    """A frozen model in evaluation mode on the device, in the compute precision, with SDPA attention.
+    """A frozen model in evaluation mode on the device, in the compute precision, with SDPA attention where it has it.
+
+    Code that lies beside the weights is never run. A pooler that the checkpoint lacks, as those of classifiers do, is
+    left out.
 
     Raises
     ------
@@ -39,24 +42,40 @@ def pretrained(context: LoadContext, model_class: Any) -> Any:
 
 
 def _load(context: LoadContext, model_class: Any) -> Any:
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         model, info = model_class.from_pretrained(
             context.folder,
             dtype=context.dtype,
-            attn_implementation="sdpa",
             local_files_only=True,
             output_loading_info=True,
+            # Said aloud, since at a terminal transformers would ask instead.
+            trust_remote_code=False,
+            # They are refused below, by name.
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise WeightsError(_text(context, str(error).splitlines()[0])) from error
+    # A damaged file surfaces as nearly anything, from a header error of safetensors to one of torch's unpickler.
+    except Exception as error:
+        raise WeightsError(_text(context, first_line(error))) from error
     finally:
         logging.set_verbosity(verbosity)
-    gaps = [key for key in info["missing_keys"] if not key.endswith(_HARMLESS)] + list(info["mismatched_keys"])
+        if bars:
+            logging.enable_progress_bar()
+    missing = [key for key in info["missing_keys"] if not key.endswith(_HARMLESS)]
+    if missing and all(key.startswith("pooler.") for key in missing):
+        model.pooler, missing = None, []
+    # Of a tensor of another shape transformers tells the name and both shapes.
+    gaps = missing + [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     if gaps:
         raise WeightsError(_text(context, f"{len(gaps)} tensors are missing or of another shape, {gaps[0]} for one"))
     return model.eval().requires_grad_(False).to(context.device)
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong in one line, for texts of our own."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _text(context: LoadContext, reason: str) -> str:

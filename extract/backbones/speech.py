@@ -13,11 +13,15 @@ from transformers import AutoModel
 
 from mmdf.cache.errors import UsageError, WeightsError
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
-from mmdf.extract.backbones.pretrained import pretrained
-from mmdf.extract.media.sampling import step_times, window_starts
+from mmdf.extract.backbones.pictures import check_layers
+from mmdf.extract.backbones.pretrained import first_line, pretrained
+from mmdf.extract.media.sampling import Sampling, step_times, window_starts
 from mmdf.extract.views import SOUND_RATE_HZ, Views
 
 _EPSILON = 1e-7
+_STATES_HZ = 50
+# The shortest sound that is let in, 0.1 s.
+_PROBE_SAMPLES = 1600
 
 
 class SpeechBackbone:
@@ -25,20 +29,16 @@ class SpeechBackbone:
 
     def __init__(self, context: LoadContext, model: Any, normalise: bool) -> None:
         sampling, outputs = context.sampling, context.outputs
-        self._model, self._normalise, self._dtype = model, normalise, context.dtype
+        self._normalise, self._dtype = normalise, context.dtype
         self._run = context.compiled(model)
         self._view, self._steps_hz = context.card.view, sampling.steps_hz
         self._window = round(sampling.window_s * SOUND_RATE_HZ)
         self._hop = round(sampling.window_hop_s * SOUND_RATE_HZ)
         self._layers, self._numbers = outputs.layers, outputs.layer_numbers(context.card.n_layers)
-        if outputs.layers == "prenorm" and not getattr(model.config, "do_stable_layer_norm", False):
-            raise UsageError(
-                f"--layers prenorm: '{context.card.name}' normalises within each layer and has no final LayerNorm. "
-                "Take last, or extract it in a run of its own."
-            )
+        check_steps(sampling)
         self.spec = make_spec(
             context,
-            dim=int(model.config.hidden_size),
+            dim=checked_width(context, model),
             layers="last",
             pooling="mean over the step" if sampling.steps_hz else "mean over the window",
             preprocessing={"rate_hz": SOUND_RATE_HZ, "normalise": "window" if normalise else "no"},
@@ -77,6 +77,59 @@ class SpeechBackbone:
 
     def _n_steps(self, n_samples: int) -> int:
         return max(1, round(n_samples / SOUND_RATE_HZ * (self._steps_hz or 0)))
+
+
+def check_steps(sampling: Sampling) -> None:
+    """`UsageError` unless steps fit into windows and into the hops between them, and states into steps."""
+    steps_hz = sampling.steps_hz
+    if steps_hz is None:
+        return
+    counts = (sampling.window_s * steps_hz, sampling.window_hop_s * steps_hz)
+    if any(round(count) < 1 or abs(count - round(count)) > 1e-6 for count in counts):
+        raise UsageError(
+            f"--steps-hz {steps_hz:g}: windows of {sampling.window_s:g} s every {sampling.window_hop_s:g} s do not "
+            f"hold a whole number of such steps. Take a multiple of {1 / sampling.window_hop_s:g}."
+        )
+    if steps_hz > _STATES_HZ:
+        raise UsageError(f"--steps-hz {steps_hz:g}: speech models have {_STATES_HZ} states a second.")
+
+
+def checked_width(context: LoadContext, model: Any) -> int:
+    """Width of the model's states, from its answer to a moment of silence.
+
+    Raises
+    ------
+    UsageError
+        If the state before a final LayerNorm is asked for where there is none.
+    WeightsError
+        If the model does not take raw sound, or has not the layers that its card says.
+    """
+    outputs, name = context.outputs, context.card.name
+    silence = torch.zeros(1, _PROBE_SAMPLES, dtype=context.dtype, device=context.device)
+    try:
+        with torch.inference_mode():
+            found = model(silence, output_hidden_states=True)
+        last, states = found.last_hidden_state, found.hidden_states
+        width = int(last.shape[2])
+    # Models of other kinds fail in as many ways as there are kinds.
+    except Exception as error:
+        raise WeightsError(
+            f"'{name}' does not take raw sound ({first_line(error)}). Write a plugin for it: docs/backbones.md."
+        ) from error
+    if outputs.layers != "last":
+        check_layers(context, states)
+    stable = getattr(model.config, "do_stable_layer_norm", False)
+    if outputs.layers == "prenorm" and not stable:
+        raise UsageError(
+            f"--layers prenorm: '{name}' normalises within each layer and has no final LayerNorm. "
+            "Take last, or extract it in a run of its own."
+        )
+    if outputs.layers != "last" and stable and torch.equal(states[-1], last):
+        raise WeightsError(
+            "This version of transformers gives the last layer of speech models after the final LayerNorm; later ones "
+            "give it before, and mixing the two spoils a store. Update it: pip install -U transformers."
+        )
+    return width
 
 
 def load_speech(context: LoadContext) -> Backbone:

@@ -27,12 +27,15 @@ class TokenLayout:
         Positions in time; patches are ordered by time, row, column.
     default
         The token that stands for the picture where none is asked for.
+    time_last
+        Patches are ordered by row, column, time instead.
     """
 
     prefix: int
     has_cls: bool
     times: int = 1
     default: str = "cls"
+    time_last: bool = False
 
 
 def check_tokens(outputs: Outputs, layout: TokenLayout, name: str) -> None:
@@ -51,16 +54,26 @@ def read_tokens(tokens: torch.Tensor, wanted: Sequence[str], layout: TokenLayout
         elif name == "mean":
             found.append(patches.mean(1, keepdim=True))
         else:
-            side = round((patches.shape[1] / layout.times) ** 0.5)
-            map_ = patches.reshape(len(patches), layout.times, side, side, -1).mean(1).permute(0, 3, 1, 2)
-            found.append(pooled_grid(map_, int(name.removeprefix("grid"))))
+            found.append(pooled_grid(_map(patches, layout), int(name.removeprefix("grid"))))
     return torch.cat(found, 1)
 
 
+def _map(patches: torch.Tensor, layout: TokenLayout) -> torch.Tensor:
+    """Patches (n, times * h * w, D) to their mean over time, (n, D, h, w)."""
+    per_frame, side = patches.shape[1] // layout.times, round((patches.shape[1] / layout.times) ** 0.5)
+    order = (per_frame, layout.times) if layout.time_last else (layout.times, per_frame)
+    still = patches.reshape(len(patches), *order, -1).mean(2 if layout.time_last else 1)
+    return still.reshape(len(patches), side, side, -1).permute(0, 3, 1, 2)
+
+
 def read_map(map_: torch.Tensor, plain: torch.Tensor, wanted: Sequence[str]) -> torch.Tensor:
-    """A convolutional map (n, D, h, w) and the net's own embedding (n, D) to (n, S, D); `mean` is the net's own."""
+    """A convolutional map (n, D, h, w) and the net's own embedding (n, D) to (n, S, D); `mean` is the net's own.
+
+    Of nets that widen the mean further, such as MobileNetV3, it is the mean of the map.
+    """
+    mean = plain if plain.shape[1] == map_.shape[1] else map_.mean((2, 3))
     return torch.cat(
-        [plain[:, None] if name == "mean" else pooled_grid(map_, int(name.removeprefix("grid"))) for name in wanted], 1
+        [mean[:, None] if name == "mean" else pooled_grid(map_, int(name.removeprefix("grid"))) for name in wanted], 1
     )
 
 

@@ -3,6 +3,8 @@
 A detector that does no better on a real backbone than on these has learnt something trivial.
 """
 
+from dataclasses import replace
+
 import torch
 
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows, make_spec
@@ -18,6 +20,8 @@ class ToyBackbone:
     """A random two-layer network on small frames (n, 3, 32, 32), or on the log power spectrum of windows (n, 257)."""
 
     def __init__(self, context: LoadContext) -> None:
+        # A toy has no states within a window to take steps from.
+        context = replace(context, sampling=replace(context.sampling, steps_hz=None))
         picture = context.card.stream == "picture"
         self._picture, self._view = picture, context.card.view
         generator = torch.Generator().manual_seed(_SEED)

@@ -1,6 +1,7 @@
 """Each transformers backbone against the library's own processor and model, on random weights saved to disk."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from mmdf.cache.errors import WeightsError
 from mmdf.extract.backbones.base import Backbone
 from mmdf.extract.backbones.load import load_backbones
+from mmdf.extract.backbones.pretrained import _LOADED
 from mmdf.extract.device import Compute
 from mmdf.extract.media.decode import Decoded
 from mmdf.extract.media.sampling import DEFAULT_SAMPLING
@@ -242,3 +244,31 @@ def test_a_model_of_another_rate_is_refused(tmp_path: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 8000}))
     with pytest.raises(WeightsError, match="wants 8000 Hz"):
         load("wav2vec2-base", tmp_path)
+
+
+def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path: Path) -> None:
+    save_dinov2(tmp_path / "dinov2-s")
+    file = tmp_path / "dinov2-s" / "model.safetensors"
+    tensors = safetensors.torch.load_file(file)
+    name = next(name for name in tensors if "mlp.fc1.weight" in name)
+    safetensors.torch.save_file(tensors | {name: torch.zeros(3, 3)}, file, {"format": "pt"})
+    with pytest.raises(WeightsError, match=rf"1 tensors are missing or of another shape, {re.escape(name)}"):
+        load("dinov2-s", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors"])
+def test_a_damaged_file_is_told_in_words(content: bytes, tmp_path: Path) -> None:
+    save_dinov2(tmp_path / "dinov2-s")
+    (tmp_path / "dinov2-s" / "model.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match="does not hold the weights of 'dinov2-s'"):
+        load("dinov2-s", tmp_path)
+
+
+def test_attention_runs_as_fast_as_the_library_can(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save_clip(tmp_path / "clip-vit-b32")
+    capfd.readouterr()
+    backbone = load("clip-vit-b32", tmp_path)
+    assert capfd.readouterr().err == "", "no progress bars of the library's own"
+    configs = [m.config for m in _LOADED.values() if m.config.model_type == "clip_vision_model"]
+    assert backbone.spec.dim == 24
+    assert {config._attn_implementation for config in configs} == {"sdpa"}
