@@ -50,13 +50,12 @@ def without_view(spec: FeatureSpec) -> FeatureSpec:
 def joined(parts: Sequence[Features]) -> Features:
     """Several Features on the same specs, one after the other; items may occur again."""
     first = parts[0]
+
+    def together(name: str) -> torch.Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
     x: Mapping[str, torch.Tensor] = {name: torch.cat([part.x[name] for part in parts]) for name in first.x}
-    labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "video_labels", "audio_labels"))
-    return Features(
-        first.specs,
-        x,
-        torch.cat([part.present for part in parts]),
-        *labels,
-        torch.cat([part.weights for part in parts]),
-        tuple(item_id for part in parts for item_id in part.item_ids),
-    )
+    labels, video_labels, audio_labels = (together(name) for name in ("labels", "video_labels", "audio_labels"))
+    item_ids = tuple(item_id for part in parts for item_id in part.item_ids)
+    present, weights = together("present"), together("weights")
+    return Features(first.specs, x, present, labels, video_labels, audio_labels, weights, item_ids)
