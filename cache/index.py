@@ -84,6 +84,32 @@ def read_index(folder: Path) -> Index:
     )
 
 
+class Committed:
+    """The keys that are committed for one feature, kept up to date by reading only what is new.
+
+    Cheap enough to ask before every slice of work, so that processes which share a store see each other's commits.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: set[str] = set()
+        self._keys: set[bytes] = set()
+
+    def update(self) -> None:
+        """Read the fragments that came since the last time. Raises `CacheError` for a damaged one."""
+        if not self._folder.is_dir():
+            return
+        with os.scandir(self._folder) as entries:
+            names = {e.name for e in entries if e.name.startswith("frag-") and e.name.endswith(".parquet")}
+        for name in sorted(names - self._read):
+            keys = read_fragment(self._folder / name).column("sample_key").combine_chunks()
+            self._keys.update(_first_position(keys))
+            self._read.add(name)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._keys
+
+
 def _commit_order(table: pa.Table) -> tuple[int, str]:
     if not len(table):
         return (0, "")

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 SPEC_SCHEMA = 1
@@ -90,7 +91,7 @@ class FeatureSpec:
         """
         return self.backbone == "face-geometry"
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """blake2b-128 of the canonical JSON, as 32 hexadecimal digits."""
         return hashlib.blake2b(canonical_json(self.to_dict()).encode(), digest_size=16).hexdigest()

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdf.cache.errors import CacheError, UsageError
-from mmdf.cache.index import Index, read_index
+from mmdf.cache.index import Committed, Index, read_index
 from mmdf.cache.ledger import Ledger
 from mmdf.cache.manifest import Manifest
 from mmdf.cache.parts import read_part, sync_file
@@ -129,6 +129,14 @@ class FeatureStore:
         if refresh or fingerprint not in self._indices:
             self._indices[fingerprint] = read_index(self.root / "index" / fingerprint)
         return self._indices[fingerprint]
+
+    def forget(self, spec: FeatureSpec) -> None:
+        """Read the index of `spec` anew the next time."""
+        self._indices.pop(spec.fingerprint, None)
+
+    def committed(self, spec: FeatureSpec) -> Committed:
+        """The keys that are committed of `spec`, for those who write: call its `update` to see what others added."""
+        return Committed(self.root / "index" / spec.fingerprint)
 
     def keys(self, manifest: Manifest) -> list[bytes | None]:
         """The sample key of every item, None for items that were never seen by `mmdf extract`."""

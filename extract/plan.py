@@ -60,6 +60,7 @@ class Planner:
         self._summary, self._progress = summary, progress
         self._samples = store.ledger.samples()
         self._taken: set[tuple[bytes, str]] = set()
+        self._committed = {b.spec.fingerprint: store.committed(b.spec) for b in backbones}
         table = store.ledger.failures()
         columns = (table.column(n).to_pylist() for n in ("sample_key", "fingerprint", "stage", "error", "message"))
         self._failed = {(row[0], row[1]): row[2:] for row in zip(*columns, strict=True)}
@@ -68,6 +69,8 @@ class Planner:
     def plan(self, items: list[Item]) -> list[Work]:
         """What is missing of a slice, each distinct content once, in the order of the slice."""
         keys = self._sight(items)
+        for committed in self._committed.values():
+            committed.update()
         work: list[Work] = []
         for item in items:
             key = keys.get(item.item_id)
@@ -103,14 +106,14 @@ class Planner:
         augment = tuple(sorted({b.spec.augment for b in wanted} - {0}))
         return DecodeRequest(
             self._manifest.file(item), item.modality, views, options.sampling, options.limits,
-            augment, key, options.augment_seed,
+            augment, key, options.augment_seed, item.size_bytes or 0,
         )  # fmt: skip
 
     def _is_wanted(self, backbone: Backbone, item: Item, key: bytes) -> bool:
         spec = backbone.spec
         if item.modality not in VIEWS[spec.view].modalities or (spec.augment and item.split != "train"):
             return False
-        if key in self._store.index(spec):
+        if key in self._committed[spec.fingerprint]:
             return False
         before = self._failed.get((key, spec.fingerprint))
         taken = (key, spec.fingerprint) in self._taken

@@ -77,6 +77,9 @@ class Extraction:
                 done.append(work)
                 self._progress(1, len(self.summary.failures))
             self._commit(done)
+        for backbone in self._backbones:
+            # Whoever reads from the same store object next sees what was committed.
+            self._store.forget(backbone.spec)
         self.summary.total_s = time.perf_counter() - started
         return self.summary
 
@@ -148,8 +151,7 @@ class Extraction:
                         self.summary.n_computed += 1
                     except MediaError as error:
                         self._planner.fail(one.item, one.key, [fingerprint], error)
-            if writer.commit():
-                self._store.index(backbone.spec, refresh=True)
+            writer.commit()
 
 
 class Timed:

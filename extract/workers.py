@@ -21,8 +21,10 @@ from mmdf.extract.media.decode import Decoded, DecodeRequest, decode
 
 # A worker is replaced after so many files: decord leaks slowly (decord#208).
 FILES_PER_WORKER = 500
-# So many images or sounds may wait for each video that may.
-SMALL_FILE = 1 / 8
+# For each video that may wait, so many small images or sounds may: a batch, so that the next one is there in time.
+SMALL_FILE = 1 / 32
+LARGE_FILE_BYTES = 4 * 2**20
+_NICENESS = 10
 T = TypeVar("T")
 
 
@@ -75,8 +77,10 @@ class DecodePool:
 
 
 def _share(request: DecodeRequest) -> float:
-    """How much of the room for results one may take: videos are large, and many small files are needed ahead."""
-    return 1.0 if request.modality == "video" else SMALL_FILE
+    """How much of the room for results one may take: videos are large, and a batch of small files is needed ahead."""
+    if request.modality == "video":
+        return 1.0
+    return min(1.0, max(SMALL_FILE, request.size_bytes / LARGE_FILE_BYTES))
 
 
 def _timeout_s(request: DecodeRequest) -> float:
@@ -91,6 +95,9 @@ def _one_thread() -> None:
     imported, which workers do only for faces.
     """
     os.environ["OMP_NUM_THREADS"] = "1"
+    # A forward pass waits for the slowest of its threads, so decoding gives way to it; where decoding is the limit, the
+    # cores are free anyway.
+    os.nice(_NICENESS)
     cv2.setNumThreads(1)
 
 

@@ -35,6 +35,8 @@ class DecodeRequest:
         Of `frame`, `clip`, `face`, `face-clip`, `mouth`; `sound` and `trimmed` (the sound without silence at its ends).
     augment, key, seed
         Numbers of the augmented views that are wanted beside the file as it is, and what their draws depend on.
+    size_bytes
+        Of the file, by which results that wait are bounded.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class DecodeRequest:
     augment: tuple[int, ...] = ()
     key: bytes = b""
     seed: int = 0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmdf.cache.errors import CacheError
-from mmdf.cache.index import read_fragment
+from mmdf.cache.index import SCHEMA, Committed, commit_table, read_fragment
 from mmdf.cache.ledger import Seen
 from mmdf.cache.manifest import Item, Manifest
 from mmdf.cache.spec import FeatureSpec
@@ -187,3 +187,24 @@ def test_a_disk_without_hard_links_is_named_and_nothing_becomes_visible(
         with pytest.raises(CacheError, match="needs a disk with hard links"):
             commit(full, "e")
     assert FeatureStore.open(full.root).missing(manifest("a", "e"), SPEC) == ["e"]
+
+
+def test_committed_keys_follow_what_others_commit(tmp_path: Path) -> None:
+    committed = Committed(tmp_path / "index")
+    committed.update()
+    assert b"a" * 16 not in committed
+    (tmp_path / "index").mkdir()
+    for number, key in enumerate((b"a" * 16, b"b" * 16)):
+        rows = [
+            {
+                "sample_key": key, "part_id": str(number), "folder": str(number), "start": 0, "n_steps": 1,
+                "row_crc32": 0, "committed_at_ns": number,
+            }
+        ]  # fmt: skip
+        path = tmp_path / "index" / f"frag-{number}.parquet"
+        commit_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, tmp_path / "tmp" / "t.parquet")
+        committed.update()
+        assert key in committed
+    (tmp_path / "index" / "frag-2.parquet").write_bytes(b"damaged")
+    with pytest.raises(CacheError, match="damaged"):
+        committed.update()

@@ -52,7 +52,7 @@ def test_requests_are_drawn_as_they_are_needed(make_image) -> None:
     drawn = []
 
     def requests() -> Iterator[tuple[int, DecodeRequest]]:
-        for number in range(40):
+        for number in range(100):
             drawn.append(number)
             yield number, request(path)
 
@@ -60,6 +60,6 @@ def test_requests_are_drawn_as_they_are_needed(make_image) -> None:
     with DecodePool(1) as pool:
         results = pool.decode(requests())
         next(results)
-        # Two videos' worth of images a worker, and the one that is asked for.
-        assert len(drawn) == 17
-        assert len(list(results)) == 39
+        # Two videos' worth of small images a worker, and the one that is asked for.
+        assert len(drawn) == 65
+        assert len(list(results)) == 99
