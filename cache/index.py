@@ -68,8 +68,7 @@ class Index:
 
 def read_index(folder: Path) -> Index:
     """Read every fragment below `folder`. Where two parts hold one sample, the first committed wins."""
-    paths = sorted(folder.glob("frag-*.parquet"))
-    tables = [read_fragment(path) for path in paths]
+    tables = _read_all(folder)
     # Fragments, not rows, are sorted: a fragment is one commit, so a million rows cost no sort.
     table = pa.concat_tables(sorted(tables, key=_commit_order)) if tables else SCHEMA.empty_table()
     parts = table.column("folder").combine_chunks().dictionary_encode()
@@ -82,6 +81,29 @@ def read_index(folder: Path) -> Index:
         np.asarray(table.column("row_crc32"), np.uint32),
         table.column("reason").to_pylist(),
     )
+
+
+def _read_all(folder: Path) -> list[pa.Table]:
+    """Every fragment, as of one moment: compaction may replace some while others are read."""
+    tables: dict[Path, pa.Table] = {}
+    while True:
+        paths = set(folder.glob("frag-*.parquet"))
+        if paths == set(tables):
+            return [tables[path] for path in sorted(paths)]
+        tables = {path: table for path, table in tables.items() if path in paths}
+        for path in sorted(paths - set(tables)):
+            table = _read_unless_gone(path)
+            if table is not None:
+                tables[path] = table
+
+
+def _read_unless_gone(path: Path) -> pa.Table | None:
+    try:
+        return read_fragment(path)
+    except CacheError:
+        if path.exists():
+            raise
+        return None
 
 
 class Committed:
@@ -102,9 +124,10 @@ class Committed:
         with os.scandir(self._folder) as entries:
             names = {e.name for e in entries if e.name.startswith("frag-") and e.name.endswith(".parquet")}
         for name in sorted(names - self._read):
-            keys = read_fragment(self._folder / name).column("sample_key").combine_chunks()
-            self._keys.update(_first_position(keys))
-            self._read.add(name)
+            table = _read_unless_gone(self._folder / name)
+            if table is not None:
+                self._keys.update(_first_position(table.column("sample_key").combine_chunks()))
+                self._read.add(name)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._keys

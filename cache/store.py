@@ -158,6 +158,16 @@ class FeatureStore:
         CacheError
             If a part is damaged. Nothing wrong is ever returned.
         """
+        try:
+            return self._read(spec, manifest)
+        except CacheError:
+            # Compaction and its cleaning may have put other parts in place since the index was read.
+            before = self.index(spec).folders
+            if self.index(spec, refresh=True).folders == before:
+                raise
+            return self._read(spec, manifest)
+
+    def _read(self, spec: FeatureSpec, manifest: Manifest) -> Ragged:
         index = self.index(spec)
         rows = np.array([-1 if k is None else index.position.get(k, -1) for k in self.keys(manifest)], np.int64)
         steps = np.where(rows >= 0, index.n_steps[rows] if len(index.n_steps) else 0, 0)

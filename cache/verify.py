@@ -224,7 +224,11 @@ def _surplus(root: Path, records: list[_Record]) -> Iterator[Note]:
         # The part of a damaged record is no surplus: it may still be wanted for repair.
         if folder not in named and (fragment in committed or not fragment.exists()):
             name = folder.relative_to(root).as_posix()
-            yield Note(name, _tree_bytes(folder), "no commit record names it: left by an interrupted run")
+            yield Note(
+                name,
+                _tree_bytes(folder),
+                "no commit record names it: left by an interrupted run or a compaction; `mmdf cache gc` removes it",
+            )
     for path in sorted((root / "tmp").glob("*")):
         yield Note(f"tmp/{path.name}", _tree_bytes(path), "work in progress, or left by an interrupted run")
 

@@ -1,4 +1,4 @@
-"""The helper verbs of `mmdf`: cache, weights, bench, list, doctor, demo. Thin, like those in cli.py."""
+"""The helper verbs of `mmdf`: weights, bench, list, doctor, demo. Thin, like those in cli.py."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmdf.evaluate.cache_verbs import cache_app
 from mmdf.evaluate.shell import (
     DeviceOption,
     DtypeOption,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mmdf.extract.stock import Stocked
 
 tools_app = typer.Typer()
-cache_app = typer.Typer(no_args_is_help=True, help="Look into a feature store.")
 weights_app = typer.Typer(
     no_args_is_help=True, help="Weights of the backbones: what is here, fetch, verify, take away."
 )
@@ -31,31 +31,6 @@ bench_app = typer.Typer(no_args_is_help=True, help="Speed as ratios, measured in
 tools_app.add_typer(cache_app, name="cache")
 tools_app.add_typer(weights_app, name="weights")
 tools_app.add_typer(bench_app, name="bench")
-
-
-@cache_app.command("info", epilog="Example: mmdf cache info store")
-def cache_info(store: Annotated[Path, typer.Argument(help="Folder of a store.")], json_: JsonOption = False) -> None:
-    """Every feature in a store: items, steps, size, weights, precision; and what failed."""
-    from mmdf.cache.describe import describe_store, to_text
-
-    description = describe_store(store)
-    print_result(json_, description, to_text(description))
-
-
-@cache_app.command("verify", epilog="Example: mmdf cache verify store --level 2")
-def cache_verify(
-    store: Annotated[Path, typer.Argument(help="Folder of a store.")],
-    level: Annotated[int, typer.Option(min=0, max=2, help="0 files, 1 checksums of chunks, 2 every row.")] = 1,
-    json_: JsonOption = False,
-) -> None:
-    """Hold a store against its own checksums; exit code 4 if something is damaged."""
-    from mmdf.cache.describe import report_to_dict, report_to_text
-    from mmdf.cache.store import FeatureStore
-    from mmdf.cache.verify import verify_store
-
-    found = verify_store(FeatureStore.open(store), level)
-    print_result(json_, report_to_dict(found), report_to_text(found))
-    raise typer.Exit(4 if found.findings else 0)
 
 
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="Backbones; default all that have weights.")]
@@ -114,6 +89,7 @@ def bench_extract(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Decode processes; 0 decodes in this one.")] = 1,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Rounds of which the median counts.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Tiny models, few items: shows that it runs.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print tables for docs/performance.md.")] = False,
     json_: JsonOption = False,
@@ -121,7 +97,7 @@ def bench_extract(
     """Stage one against the bare forward pass, separate passes and a plain loop, as ratios. Half an hour on 2 cores."""
     from mmdf.extract.bench.workload import BenchOptions
 
-    options = BenchOptions(tuple(split_names(only)), quick, weights, out, device, dtype, workers)
+    options = BenchOptions(tuple(split_names(only)), quick, weights, out, device, dtype, workers, repeats)
     from mmdf.extract.bench.run import bench_extract as run_bench
 
     report = run_bench(options, partial(typer.echo, err=True))

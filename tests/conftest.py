@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmdf.cli import main
+
 # Before any test imports a library that reads it: no test may reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -90,3 +92,27 @@ def make_video(tmp_path: Path) -> Callable[..., Path]:
 def frame_level(number: int) -> int:
     """The grey level of frame `number`; neighbours differ by far more than H.264 blurs."""
     return 20 + (number * 53) % 211
+
+
+class Shell:
+    """Runs the command line in this process; keeps what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in arguments])
+        self.out, self.err = self._capsys.readouterr()
+        code = caught.value.code
+        assert isinstance(code, int)
+        return code
+
+
+@pytest.fixture
+def mmdf(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Shell(capsys)

@@ -3,34 +3,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mmdf.cli import main
-
-
-class Shell:
-    """Runs the command line in this process; keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: object) -> int:
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in arguments])
-        self.out, self.err = self._capsys.readouterr()
-        code = caught.value.code
-        assert isinstance(code, int)
-        return code
-
-
-@pytest.fixture
-def mmdf(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return Shell(capsys)
+# The fixture `mmdf` of conftest.py: runs the command line, keeps what it printed.
+Shell = Any
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """How much the benchmark runs, and what it must reach. Light, so that the command line can name its parts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmdf.cache.errors import UsageError
@@ -90,6 +90,8 @@ class BenchOptions:
         Real weights; a backbone that is not in there gets random ones.
     folder
         Where media and checkpoints are kept from one run to the next; thrown away if None.
+    repeats
+        Rounds, if other than the workload's.
     """
 
     parts: tuple[str, ...] = tuple(PARTS)
@@ -99,6 +101,7 @@ class BenchOptions:
     device: str = "auto"
     dtype: str = "auto"
     n_workers: int = 1
+    repeats: int | None = None
 
     def __post_init__(self) -> None:
         for part in self.parts:
@@ -110,4 +113,5 @@ class BenchOptions:
     @property
     def workload(self) -> Workload:
         """How much to run."""
-        return QUICK if self.quick else FULL
+        chosen = QUICK if self.quick else FULL
+        return chosen if self.repeats is None else replace(chosen, repeats=self.repeats)
