@@ -8,6 +8,7 @@ import torch
 
 from mmdf.cache.errors import UsageError
 from mmdf.cache.spec import FeatureSpec
+from mmdf.extract.allocator import keep_freed_memory
 from mmdf.extract.backbones import FAMILIES
 from mmdf.extract.backbones.base import Backbone, LoadContext, Rows
 from mmdf.extract.backbones.names import GEOMETRY, chosen_cards
@@ -41,6 +42,8 @@ def load_backbones(
     strangers = set(compiled) - {card.name for card in cards} - {"all"}
     if strangers:
         raise UsageError(f"--compile names {', '.join(sorted(strangers))}, which is not among {', '.join(names)}.")
+    if compute.device.type == "cpu":
+        keep_freed_memory()
     files = [find_weights(card, weights_dir, download) for card in cards]
     digests = {file: digest_of(file) for file in set(files)}
     loaded: list[Backbone] = []
