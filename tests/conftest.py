@@ -1,8 +1,9 @@
 """Tiny real media, written by the tests themselves, and a few small stores."""
 
+import logging
 import os
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -14,6 +15,15 @@ from mmdf.cli import main
 
 # Before any test imports a library that reads it: no test may reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def quiet_again() -> Iterator[None]:
+    """The command line sets how much is logged; the next test must not feel it."""
+    logger = logging.getLogger("mmdf")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture
