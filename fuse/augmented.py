@@ -28,6 +28,12 @@ def with_views(plain: Features, store: FeatureStore, manifest: Manifest) -> Feat
     return joined(parts)
 
 
+def usable_views(plain: Features, store: FeatureStore, manifest: Manifest) -> Features:
+    """`with_views`, without items that cannot teach: no label, or no embedding."""
+    found = with_views(plain, store, manifest)
+    return found.take(found.usable())
+
+
 def views_of(store: FeatureStore, specs: Sequence[FeatureSpec]) -> list[tuple[FeatureSpec, ...]]:
     """For each number of a view that any of `specs` has in the store: that view of each, or itself for want of one."""
     found: dict[int, dict[str, FeatureSpec]] = {}

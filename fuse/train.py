@@ -22,7 +22,7 @@ from mmdf.cache.manifest import Manifest
 from mmdf.cache.registry import did_you_mean
 from mmdf.cache.splits import check_overlap
 from mmdf.cache.store import FeatureStore
-from mmdf.fuse.augmented import with_views
+from mmdf.fuse.augmented import usable_views
 from mmdf.fuse.batches import Features, choose_specs, read_features
 from mmdf.fuse.calibrate import auc, check_classes, choose_threshold, error_rates, platt, probability
 from mmdf.fuse.detector import Detector
@@ -112,10 +112,7 @@ def train(
                 f"Run `mmdf extract MANIFEST -s {store.root} -b {name.split('/')[0]}`."
             )
     used = {name: _usable(found, name) for name, found in loaded.items()}
-    taught = used["train"]
-    if train_config.augmented:
-        views = with_views(loaded["train"], store, sides["train"])
-        taught = views.take(views.usable())
+    taught = usable_views(loaded["train"], store, sides["train"]) if train_config.augmented else used["train"]
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
